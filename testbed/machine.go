@@ -1,0 +1,201 @@
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// machine is one set of namespaces with an init process, seen from the host.
+type machine struct {
+	Name string
+	dir  string // its state directory: spec.json, root overlay, logs and the directories that outlive a stop
+	pid  int    // of its init, on the host
+}
+
+// initArgument is the first argument of a machine's init. Inits are found by scanning the process table for it, together
+// with their state directory, so that no pid file can be stale or missing after a crash.
+const initArgument = "machine-init"
+
+// machineSpec is what an init needs to know: written by the host as spec.json before the init starts.
+type machineSpec struct {
+	Name     string
+	RootFS   string // lower directory of the root overlay, read only
+	Binds    []bind
+	Sysctls  map[string]string // path below /proc/sys -> value
+	Services []service
+	// Forward is the address inside the machine to which connections accepted on the inherited listener go; empty for none.
+	Forward string
+}
+
+// bind shows a host file or directory inside the machine.
+type bind struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// service is one supervised process of a machine: started at once, restarted whenever it ends.
+type service struct {
+	Name string
+	Args []string // Args[0] is the program's path inside the machine
+	Env  []string
+}
+
+// findMachines returns the running machines whose state lies below root, by name.
+func findMachines(root string) (map[string]machine, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]machine{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil {
+			continue // it ended
+		}
+		args := bytes.Split(bytes.TrimRight(cmdline, "\x00"), []byte{0})
+		if len(args) != 3 || string(args[1]) != initArgument {
+			continue
+		}
+		if dir := string(args[2]); filepath.Dir(dir) == machinesDir(root) {
+			found[filepath.Base(dir)] = machine{Name: filepath.Base(dir), dir: dir, pid: pid}
+		}
+	}
+	return found, nil
+}
+
+// launch starts the machine's init in new namespaces and lets it go on once network has linked it. A machine whose caller
+// dies before that ends by itself.
+func launch(dir string, spec machineSpec, listener *os.File, network func(machine) error) (machine, error) {
+	m := machine{Name: spec.Name, dir: dir}
+	data, err := json.MarshalIndent(spec, "", "  ")
+	if err != nil {
+		return m, err
+	}
+	if err := errors.Join(writeFile(filepath.Join(dir, "spec.json"), data, 0o600), os.MkdirAll(logDir(dir), 0o755)); err != nil {
+		return m, err
+	}
+	log, err := os.OpenFile(filepath.Join(logDir(dir), "init.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return m, err
+	}
+	defer func() { _ = log.Close() }()
+	ready, proceed, err := os.Pipe()
+	if err != nil {
+		return m, err
+	}
+	defer func() { _ = proceed.Close() }()
+
+	cmd := exec.Command("/proc/self/exe", initArgument, dir)
+	cmd.Args[0] = "testbed"
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{ready}
+	if listener != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, listener)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid: true, // a Ctrl-C at the terminal must not reach it
+		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET |
+			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
+	err = cmd.Start()
+	_ = ready.Close()
+	if err != nil {
+		return m, fmt.Errorf("start machine %s: %w", m.Name, err)
+	}
+	m.pid = cmd.Process.Pid
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	if err := network(m); err != nil {
+		_ = cmd.Process.Kill()
+		<-exited
+		return m, fmt.Errorf("network of machine %s: %w", m.Name, err)
+	}
+	if _, err := proceed.Write([]byte{1}); err != nil {
+		return m, fmt.Errorf("machine %s ended while it started (%w); its log is %s", m.Name, <-exited, log.Name())
+	}
+	return m, nil
+}
+
+// kill ends the machine at once and returns when nothing of it runs. The kernel ends every process of a PID namespace with
+// its init.
+func (m machine) kill(ctx context.Context) error {
+	if err := syscall.Kill(m.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill machine %s: %w", m.Name, err)
+	}
+	return poll(ctx, 30*time.Second, 20*time.Millisecond, "machine "+m.Name+" to end", func(context.Context) (bool, error) {
+		return !m.running(), nil
+	})
+}
+
+// running reports whether the init is alive; a zombie that its parent has not yet reaped is not.
+func (m machine) running() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.pid))
+	if err != nil {
+		return false
+	}
+	i := bytes.LastIndexByte(stat, ')')
+	return i > 0 && i+2 < len(stat) && stat[i+2] != 'Z' && stat[i+2] != 'X'
+}
+
+// run executes a command inside all of the machine's namespaces.
+func (m machine) run(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{
+		"--target", strconv.Itoa(m.pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd", "--",
+	}, args...)...)
+	cmd.Stdin = stdin
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s: %v: %w: %s", m.Name, args, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return out, nil
+}
+
+// networkNamespace opens the machine's network namespace.
+func (m machine) networkNamespace() (*os.File, error) {
+	return os.Open(fmt.Sprintf("/proc/%d/ns/net", m.pid))
+}
+
+func logDir(machineDir string) string { return filepath.Join(machineDir, "log") }
+
+// poll calls condition until it holds, it fails, the limit is over or ctx ends. A condition's error ends the wait only when
+// the condition itself returns true with it; otherwise it is remembered and named when time runs out.
+func poll(ctx context.Context, limit, every time.Duration, what string, condition func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var last error
+	for {
+		done, err := condition(ctx)
+		if done {
+			return err
+		}
+		if err != nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			if last == nil {
+				last = ctx.Err()
+			}
+			return fmt.Errorf("waited %s for %s: %w", limit, what, last)
+		case <-time.After(every):
+		}
+	}
+}
