@@ -54,7 +54,7 @@ func TestNodesHaveDistinctAddressesInsideTheRanges(t *testing.T) {
 	seen := map[string]bool{}
 	for i := 1; i <= 9; i++ {
 		n := newNode(i)
-		require.True(t, mustCIDR(linkRange).Contains(net.ParseIP(n.Address)))
+		require.True(t, mustCIDR(LinkRange).Contains(net.ParseIP(n.Address)))
 		ip, pods, err := net.ParseCIDR(n.PodCIDR)
 		require.NoError(t, err)
 		require.True(t, mustCIDR(PodRange).Contains(ip))

@@ -9,7 +9,7 @@ import (
 const (
 	controlPlaneAddress = "10.89.0.1"
 	linkPrefixLength    = 24
-	linkRange           = "10.89.0.0/24"
+	LinkRange           = "10.89.0.0/24"
 	// PodRange holds every pod address; node i uses 10.244.i.0/24.
 	PodRange = "10.244.0.0/16"
 	// ServiceRange holds every Service address.

@@ -1,0 +1,75 @@
+# The commands of this repository. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Version control stamps would make two checkouts of one commit differ.
+export GOFLAGS := -buildvcs=false
+# The programs are static, and tests that need no race detector need no C compiler either.
+export CGO_ENABLED ?= 0
+
+STACK ?= local
+BIN := bin
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Go's own build cache decides what is stale.
+.PHONY: $(BIN)/testbed $(BIN)/toolchain
+$(BIN)/testbed:
+	@go build -o $@ ./testbed/cmd/testbed
+$(BIN)/toolchain:
+	@go build -o $@ ./toolchain/cmd/toolchain
+
+.PHONY: up
+up: $(BIN)/testbed ## Start the three-node cluster on this host and the whole local stack on it
+	@$(BIN)/testbed up
+
+.PHONY: down
+down: $(BIN)/testbed ## End the cluster and remove everything that it stored
+	@$(BIN)/testbed down
+
+.PHONY: status
+status: $(BIN)/testbed ## Show nodes, servers, database, agents, identities and calls
+	@$(BIN)/testbed status
+
+.PHONY: toolchain
+toolchain: $(BIN)/toolchain ## Build every program and image into the cache
+	@$(BIN)/toolchain build
+
+.PHONY: images-push
+images-push: $(BIN)/toolchain ## Push the images to REGISTRY, for a cluster of your own
+	@$(BIN)/toolchain push "$(REGISTRY)"
+
+.PHONY: graph
+graph: ## Print the resource graph of STACK as JSON
+	@go run ./cmd/graph $(STACK)
+
+.PHONY: lint
+lint: $(BIN)/toolchain
+	@$(BIN)/toolchain build check
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@$$($(BIN)/toolchain path golangci-lint) run ./...
+	@go mod tidy -diff
+
+.PHONY: unit
+unit:
+	@CGO_ENABLED=1 go test -race -short $$(go list ./... | grep -v /test/deploy)
+
+.PHONY: check
+check: ## Lint, unit tests and resource graphs; no cluster
+	@.ci/timed lint $(MAKE) --no-print-directory lint
+	@.ci/timed unit $(MAKE) --no-print-directory unit
+
+.PHONY: deploy-test
+deploy-test: ## Deploy tests on the testbed
+	@go test -count=1 -timeout 60m -v ./test/deploy/...
+
+.PHONY: test
+test: ## Everything that CI runs: check, then deploy tests on the testbed
+	@rm -f $(BIN)/timings
+	@.ci/timed toolchain $(MAKE) --no-print-directory toolchain
+	@$(MAKE) --no-print-directory check
+	@.ci/timed deploy $(MAKE) --no-print-directory deploy-test
+	@echo; echo "step        seconds"; cat $(BIN)/timings

@@ -1,0 +1,33 @@
+package deploy
+
+import (
+	"encoding/json"
+	"testing"
+
+	"ephemos.dev/deploy/stacks/status"
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/kubernetes"
+)
+
+func clientset(t *testing.T) *kubernetes.Clientset {
+	t.Helper()
+	set, err := cluster.Client()
+	require.NoError(t, err)
+	return set
+}
+
+// decode reads JSON into a new T.
+func decode[T any](t *testing.T, text []byte) T {
+	t.Helper()
+	var v T
+	require.NoError(t, json.Unmarshal(text, &v), string(text))
+	return v
+}
+
+// statsOf is what a service's pod says of itself.
+func statsOf(t *testing.T, namespace, name string) status.Stats {
+	t.Helper()
+	text, err := get(t.Context(), namespace, name, "8080", "stats")
+	require.NoError(t, err)
+	return decode[status.Stats](t, text)
+}

@@ -1,0 +1,108 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"ephemos.dev/deploy/stacks/status"
+	"github.com/stretchr/testify/require"
+)
+
+// callCount is the state of the calls that the payment pods make all the time, taken at one moment.
+type callCount map[string]status.Stats // by pod
+
+func countCalls(t *testing.T) callCount {
+	t.Helper()
+	count := callCount{}
+	for _, s := range client.Read(t.Context()).Services {
+		if s.Stats.Service == "payment" {
+			count[s.Pod] = s.Stats
+		}
+	}
+	return count
+}
+
+// requireNoFailedCall checks that calls went on since before and that none failed, in every payment pod that lived through it.
+// Pods that were started since count from zero.
+func requireNoFailedCall(t *testing.T, before callCount) {
+	t.Helper()
+	after := countCalls(t)
+	require.NotEmpty(t, after, "no payment pod answers")
+	var ok, failed, retried uint64
+	survived := 0
+	for pod, now := range after {
+		was, lived := before[pod]
+		if lived = lived && was.Started.Equal(now.Started); lived {
+			survived++
+		} else {
+			was = status.Stats{}
+		}
+		made := now.Calls.OK - was.Calls.OK
+		bad := now.Calls.Failed + now.Calls.Denied - was.Calls.Failed - was.Calls.Denied
+		require.Zerof(t, bad, "%s: %d of %d calls failed, the last with: %s", pod, bad, made+bad, now.LastError)
+		ok, failed, retried = ok+made, failed+bad, retried+now.Calls.Retried-was.Calls.Retried
+	}
+	require.NotZero(t, survived, "no payment pod lived through the test")
+	require.NotZero(t, ok, "no call was made")
+	t.Logf("calls: %d ok, %d failed, %d further attempts", ok, failed, retried)
+}
+
+func testStatus(t *testing.T) {
+	healthy(t, 2*time.Minute)
+	before := client.Read(t.Context())
+	require.Empty(t, before.Errors)
+	require.Len(t, before.Servers, 3)
+	require.Len(t, before.Database, 3)
+	synchronous := 0
+	for _, i := range before.Database {
+		if i.Synchronous() {
+			synchronous++
+		}
+	}
+	require.NotZero(t, synchronous)
+	require.Equal(t, 3, before.Agents)
+	services := map[string]bool{}
+	for _, s := range before.Services {
+		services[s.Stats.Service] = true
+		require.InDelta(t, 3600, s.Stats.TTL, 60, "%s: lifetime of its SVID in seconds", s.Pod)
+	}
+	require.Equal(t, map[string]bool{"payment": true, "user": true, "order": true}, services)
+	start := countCalls(t)
+	eventually(t, 10*time.Second, "more successful calls in every payment pod", func(context.Context) error {
+		for pod, now := range countCalls(t) {
+			if now.Calls.OK <= start[pod].Calls.OK {
+				return fmt.Errorf("%s stands at %d", pod, now.Calls.OK)
+			}
+		}
+		return nil
+	})
+	requireNoFailedCall(t, start)
+	require.NoError(t, client.Read(t.Context()).Write(logWriter{t}, time.Now()))
+}
+
+func testNoChanges(t *testing.T) {
+	s := deploy(t, nil)
+	changes, err := s.Preview(t.Context(), logWriter{t})
+	require.NoError(t, err)
+	for op, n := range changes {
+		require.Equalf(t, "same", op, "%d resources would %s", n, op)
+	}
+	changes, err = s.Up(t.Context(), logWriter{t})
+	require.NoError(t, err)
+	require.NotZero(t, changes["same"])
+	require.Len(t, changes, 1, "%v", changes)
+
+	state, err := s.Export(t.Context())
+	require.NoError(t, err)
+	require.NotContains(t, string(state), "PRIVATE KEY", "no key in the state")
+}
+
+func testDestroy(t *testing.T) {
+	s := deploy(t, nil)
+	_, err := s.Destroy(t.Context(), logWriter{t})
+	require.NoError(t, err)
+	left := leftovers(t)
+	require.Empty(t, left, "destroy left objects that the README does not list")
+}

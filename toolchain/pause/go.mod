@@ -1,0 +1,3 @@
+module ephemos.dev/deploy/toolchain/pause
+
+go 1.26.0
