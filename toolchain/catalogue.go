@@ -24,7 +24,8 @@ type build struct {
 	programs []program
 	patches  []patch
 	groups   []Group
-	// What a build from nothing takes on 2 cores, and how much space in the caches of the go command and here, in megabytes.
+	// What a build takes on 2 cores when those before it in the table are done, measured, and how much space it takes in the
+	// caches of the go command and here, in megabytes.
 	estimate time.Duration
 	space    int
 }
@@ -83,28 +84,28 @@ var builds = []build{
 			{"kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"},
 			{"kubectl", "k8s.io/kubernetes/cmd/kubectl"},
 		},
-		groups: []Group{GroupTestbed}, estimate: 8 * time.Minute, space: 4000,
+		groups: []Group{GroupTestbed}, estimate: 320 * time.Second, space: 3500,
 	},
 	{
 		name: "etcd", module: "etcd", pins: "go.etcd.io/etcd/server/v3 v3.6.5", version: "v3.6.5",
 		programs: []program{{"etcd", "go.etcd.io/etcd/server/v3"}},
-		groups:   []Group{GroupTestbed}, estimate: 2 * time.Minute, space: 600,
+		groups:   []Group{GroupTestbed}, estimate: 25 * time.Second, space: 600,
 	},
 	{
 		name: "coredns", module: "coredns", pins: "github.com/coredns/coredns v1.15.0", version: "v1.15.0",
 		programs: []program{{"coredns", "."}},
-		groups:   []Group{GroupTestbed}, estimate: 100 * time.Second, space: 900,
+		groups:   []Group{GroupTestbed}, estimate: 100 * time.Second, space: 700,
 	},
 	{
 		name: "kube-router", module: "kube-router", pins: "github.com/k3s-io/kube-router/v2 v2.6.3-k3s1", version: "v2.6.3-k3s1",
 		ldflags:  "-X github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.6.3-k3s1",
 		programs: []program{{"kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"}},
-		groups:   []Group{GroupTestbed}, estimate: 200 * time.Second, space: 1600,
+		groups:   []Group{GroupTestbed}, estimate: 105 * time.Second, space: 1200,
 	},
 	{
 		name: "pause", module: "pause", version: "1",
 		programs: []program{{"pause", "."}},
-		groups:   []Group{GroupTestbed}, estimate: 10 * time.Second, space: 50,
+		groups:   []Group{GroupTestbed}, estimate: 10 * time.Second, space: 20,
 	},
 	{
 		name: "spire", module: "spire", pins: "github.com/spiffe/spire v1.15.3", version: "1.15.3",
@@ -113,18 +114,18 @@ var builds = []build{
 			{"spire-server", "github.com/spiffe/spire/cmd/spire-server"},
 			{"spire-agent", "github.com/spiffe/spire/cmd/spire-agent"},
 		},
-		groups: []Group{GroupStack, GroupCheck}, estimate: 7 * time.Minute, space: 4000,
+		groups: []Group{GroupStack, GroupCheck}, estimate: 265 * time.Second, space: 3500,
 	},
 	{
 		name: "spire-controller-manager", module: "spire-controller-manager",
 		pins: "github.com/spiffe/spire-controller-manager v0.7.0", version: "0.7.0",
 		programs: []program{{"spire-controller-manager", "github.com/spiffe/spire-controller-manager/cmd"}},
-		groups:   []Group{GroupStack}, estimate: 90 * time.Second, space: 900,
+		groups:   []Group{GroupStack}, estimate: 40 * time.Second, space: 600,
 	},
 	{
 		name: "spiffe-csi-driver", module: "spiffe-csi", pins: "github.com/spiffe/spiffe-csi v0.2.6", version: "0.2.6",
 		programs: []program{{"spiffe-csi-driver", "github.com/spiffe/spiffe-csi/cmd/spiffe-csi-driver"}},
-		groups:   []Group{GroupStack}, estimate: 20 * time.Second, space: 200,
+		groups:   []Group{GroupStack}, estimate: 10 * time.Second, space: 150,
 	},
 	{
 		name: "cloudnative-pg", module: "cloudnative-pg",
@@ -141,18 +142,18 @@ var builds = []build{
 			},
 			{module: "github.com/cloudnative-pg/barman-cloud"},
 		},
-		groups: []Group{GroupStack}, estimate: 150 * time.Second, space: 1500,
+		groups: []Group{GroupStack}, estimate: 90 * time.Second, space: 1200,
 	},
 	{
 		name: "pulumi", module: "pulumi", pins: "github.com/pulumi/pulumi/pkg/v3 v3.259.0", version: "v3.259.0",
 		ldflags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.259.0",
 		programs: []program{{"pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"}},
-		groups:   []Group{GroupStack}, estimate: 4 * time.Minute, space: 3000,
+		groups:   []Group{GroupStack}, estimate: 150 * time.Second, space: 2500,
 	},
 	{
 		name: "pulumi-language-go", module: "pulumi-language-go", pins: "github.com/pulumi/pulumi/sdk/v3 v3.66.0", version: "v3.66.0",
 		programs: []program{{"pulumi-language-go", "github.com/pulumi/pulumi/sdk/v3/go/pulumi-language-go"}},
-		groups:   []Group{GroupStack}, estimate: 25 * time.Second, space: 300,
+		groups:   []Group{GroupStack}, estimate: 25 * time.Second, space: 200,
 	},
 	{
 		name: "pulumi-kubernetes", module: "pulumi-kubernetes",
@@ -168,19 +169,19 @@ var builds = []build{
 				{"cmd/pulumi-resource-kubernetes/terraform-mapping-embed.json", "cmd/pulumi-resource-kubernetes/terraform-mapping.json", "compact"},
 			},
 		}},
-		groups: []Group{GroupStack}, estimate: 11 * time.Minute, space: 5000,
+		groups: []Group{GroupStack}, estimate: 11 * time.Minute, space: 4000,
 	},
 	{
 		name: "golangci-lint", module: "golangci-lint", pins: "github.com/golangci/golangci-lint/v2 v2.15.0", version: "v2.15.0",
 		ldflags:  "-X main.version=2.15.0",
 		programs: []program{{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}},
-		groups:   []Group{GroupCheck}, estimate: 5 * time.Minute, space: 2500,
+		groups:   []Group{GroupCheck}, estimate: 60 * time.Second, space: 1500,
 	},
-	own("ephemos", ".", GroupStack, 4*time.Minute, 2500),
+	own("ephemos", ".", GroupStack, 145*time.Second, 2000),
 	own("payment", "./cmd/payment", GroupStack, 20*time.Second, 200),
 	own("user", "./cmd/user", GroupStack, 5*time.Second, 50),
 	own("order", "./cmd/order", GroupStack, 5*time.Second, 50),
-	own("rootca", "./cmd/rootca", GroupStack, 20*time.Second, 200),
+	own("rootca", "./cmd/rootca", GroupStack, 50*time.Second, 200),
 	own("csi-registrar", "./cmd/csi-registrar", GroupStack, 5*time.Second, 50),
 	own("probe", "./test/probe", GroupTest, 5*time.Second, 50),
 }

@@ -98,6 +98,9 @@ func (w *workspace) importedFiles(dir string, pkgs []string) ([]string, error) {
 			continue
 		}
 		seen[name] = true
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
 		pkg, err := context.ImportDir(filepath.Join(dir, name), 0)
 		if err != nil {
 			return nil, err

@@ -126,7 +126,7 @@ func (w *workspace) programImageItem(img image, of *item, version string) *item 
 	return &item{
 		key: cache.Key{Kind: kindImages, Name: img.name, Hash: w.imageKey(img, of.key.Hash)}, err: of.err,
 		names: []string{img.name}, groups: img.groups, after: of,
-		estimate: 2 * time.Second, space: 150,
+		estimate: time.Second, space: 50,
 		make: func(_ context.Context, dir string, _ func(*exec.Cmd) error) ([]string, error) {
 			return w.makeImage(img, version, filepath.Join(w.cache.Path(of.key), img.program), dir)
 		},

@@ -107,11 +107,12 @@ func (c *Cache) Build(ctx context.Context, key Key, waiting func(), build Builde
 	}
 	defer unlockAll()
 
-	tmp := filepath.Join(c.dir, "tmp", key.Kind+"."+key.Name)
-	if err := remove(tmp); err != nil {
+	// A new name each time: a command of a killed build may go on writing to the old one for a while.
+	tmp, err := os.MkdirTemp(filepath.Join(c.dir, "tmp"), key.Kind+"."+key.Name+".")
+	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(tmp, 0o755); err != nil {
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
 	defer func() {
@@ -240,7 +241,8 @@ func (c *Cache) sweep() error {
 		return err
 	}
 	for _, entry := range entries {
-		lock, err := c.tryLock(entry.Name())
+		lockName, _, _ := cutLast(entry.Name(), ".")
+		lock, err := c.tryLock(lockName)
 		if err != nil {
 			return err
 		}

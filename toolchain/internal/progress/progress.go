@@ -135,11 +135,11 @@ func (d *Display) write() {
 	fmt.Fprintln(d.out, line)
 }
 
-// render composes a line such as "[ 3/12] spire-server  building … 1m12s (estimate 6m0s)". A zero estimate is left out.
+// render composes a line such as "[ 3/12] spire-server  building … 1m12s (estimate 6m0s)". An estimate of zero is left out.
 func render(number, total, width int, name, state string, elapsed, estimate time.Duration) string {
 	digits := len(fmt.Sprint(total))
 	line := fmt.Sprintf("[%*d/%d] %-*s  %s %s", digits, number, total, width, name, state, Short(elapsed))
-	if estimate > 0 {
+	if estimate = estimate.Round(time.Second); estimate > 0 {
 		line += fmt.Sprintf(" (estimate %s)", Short(estimate))
 	}
 	return line
