@@ -1,0 +1,13 @@
+// Command deploy is the Pulumi program of this repository: it deploys the stack
+// that the Pulumi CLI names, as Pulumi.<stack>.yaml configures it.
+package main
+
+import (
+	"os"
+
+	"ephemos.dev/deploy/stacks"
+)
+
+func main() {
+	os.Exit(stacks.Run(os.Stderr))
+}

@@ -1,0 +1,223 @@
+package stacks
+
+import (
+	"fmt"
+
+	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+
+	"ephemos.dev/deploy/components/crds"
+	"ephemos.dev/deploy/components/loadbalancer"
+	"ephemos.dev/deploy/components/postgres"
+	"ephemos.dev/deploy/components/segmentation"
+	"ephemos.dev/deploy/components/spire/agent"
+	"ephemos.dev/deploy/components/spire/config"
+	"ephemos.dev/deploy/components/spire/csi"
+	"ephemos.dev/deploy/components/spire/registration"
+	"ephemos.dev/deploy/components/spire/rootca"
+	"ephemos.dev/deploy/components/spire/server"
+	"ephemos.dev/deploy/components/workloads"
+)
+
+// Namespaces of the composition; segmentation.Standard says what each may do.
+const (
+	serverNamespace   = "spire-server"
+	agentNamespace    = "spire-agent"
+	operatorNamespace = "cnpg-system"
+	serviceNamespace  = "services"
+)
+
+// databaseName is the metadata.name of the Postgres cluster.
+const databaseName = "spire-db"
+
+// composition builds a stack on one Kubernetes cluster.
+//
+// What depends on what is kept to what Kubernetes itself would not wait for, so
+// that everything else starts at once. Pods that mount a volume or want an
+// identity that is not there yet wait on their node, and the engine waits for
+// all of them side by side. Held back are only
+//
+//   - objects of a custom kind, until the kind exists and, for Postgres, its
+//     operator answers;
+//   - the SPIRE servers, until the database accepts them and the root CA is
+//     there: a server that finds none crashes into a back-off longer than the
+//     wait;
+//   - the agents, until the servers have published the trust bundle: the kubelet
+//     takes a minute to show a pod a ConfigMap that changes;
+//   - the services, until the CSI driver runs, for the kubelet tries a mount that
+//     failed again only after up to two minutes. They do not wait for agents.
+type composition struct {
+	ctx     *pulumi.Context
+	config  *Config
+	cluster *kubernetes.Provider
+	lineage *lineage
+	// namespaces and kinds are what nearly everything needs.
+	namespaces *segmentation.Segmentation
+	kinds      *crds.CRDs
+}
+
+func deployKubernetes(ctx *pulumi.Context, c *Config) error {
+	cluster, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{
+		// The path, not the content: credentials do not enter the state.
+		Kubeconfig: pulumi.String(c.Kubeconfig.Path),
+		Context:    pulumi.String(c.Kubeconfig.Context),
+		// Another cluster behind the same path shows as a replacement of
+		// everything, other credentials for the same one as nothing.
+		ClusterIdentifier: pulumi.String(c.Kubeconfig.Cluster),
+		// A ConfigMap or Secret that changes is updated in place; those that pods
+		// must not see change are immutable and named by their content.
+		EnableConfigMapMutable: pulumi.Bool(true),
+		EnableSecretMutable:    pulumi.Bool(true),
+	})
+	if err != nil {
+		return err
+	}
+	d := &composition{ctx: ctx, config: c, cluster: cluster}
+	if d.lineage, err = newLineage(ctx); err != nil {
+		return err
+	}
+	if d.kinds, err = crds.New(ctx, "crds", &crds.Args{Sets: []crds.Set{crds.SPIRE, crds.CloudNativePG}}, d.after()...); err != nil {
+		return err
+	}
+	if d.namespaces, err = segmentation.New(ctx, "segmentation", nil, append(d.after(), d.protect())...); err != nil {
+		return err
+	}
+	database, err := d.database()
+	if err != nil {
+		return err
+	}
+	servers, err := d.servers(database)
+	if err != nil {
+		return err
+	}
+	entry, err := d.entry()
+	if err != nil {
+		return err
+	}
+	driver, err := d.agents(servers, entry)
+	if err != nil {
+		return err
+	}
+	services, err := d.services(servers, driver)
+	if err != nil {
+		return err
+	}
+
+	ctx.Export("trustDomain", pulumi.String(c.TrustDomain))
+	ctx.Export("clusterName", pulumi.String(c.ClusterName))
+	ctx.Export("namespaces", d.namespaces.Names)
+	ctx.Export("serverAddress", pulumi.String(entry))
+	ctx.Export("trustBundle", pulumi.StringMap{
+		"namespace": pulumi.String(agentNamespace), "configMap": servers.BundleConfigMap,
+	})
+	ctx.Export("databaseHost", database.Host)
+	ctx.Export("spiffeIDs", services.SPIFFEIDs)
+	ctx.Export("callURL", services.CallURL)
+	return nil
+}
+
+// after are the options of a component that waits for the given resources.
+func (d *composition) after(resources ...pulumi.Resource) []pulumi.ResourceOption {
+	return []pulumi.ResourceOption{pulumi.Providers(d.cluster), pulumi.DependsOn(d.lineage.resources(resources...))}
+}
+
+// protect keeps what cannot be made again. Namespaces are among it: the root CA
+// and the volumes go with theirs.
+func (d *composition) protect() pulumi.ResourceOption {
+	return pulumi.Protect(d.config.Profile.Protect)
+}
+
+func (d *composition) database() (*postgres.Cluster, error) {
+	c := d.config
+	operator, err := postgres.NewOperator(d.ctx, "postgres-operator", &postgres.OperatorArgs{
+		Image: c.Images.Ref(imagePostgresOp), Namespace: operatorNamespace, WatchNamespaces: []string{serverNamespace},
+	}, d.after(d.namespaces, d.kinds)...)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.New(d.ctx, "postgres", &postgres.Args{
+		Name: databaseName, Namespace: serverNamespace, ImageName: c.Images.Ref(imagePostgres),
+		Instances: c.Profile.PostgresInstances, Durability: c.Profile.DataDurability, StorageClass: d.storageClass(),
+	}, append(d.after(operator), d.protect())...)
+}
+
+func (d *composition) servers(database *postgres.Cluster) (*server.Server, error) {
+	c := d.config
+	root, err := rootca.New(d.ctx, "root-ca", &rootca.Args{
+		ExistingSecret: c.RootCASecret, Namespace: serverNamespace, Image: c.Images.Ref(imageRootCA), Organization: c.TrustDomain,
+	}, d.after(d.namespaces)...)
+	if err != nil {
+		return nil, err
+	}
+	return server.New(d.ctx, "spire-server", &server.Args{
+		Namespace: serverNamespace, AgentNamespace: agentNamespace, TrustDomain: c.TrustDomain, ClusterName: c.ClusterName,
+		Image: c.Images.Ref(imageSPIREServer), ControllerManagerImage: c.Images.Ref(imageSPIREController),
+		Replicas: c.Profile.ServerReplicas, MaxUnavailable: c.Profile.ServerReplicas - c.Profile.ServerQuorum, Spread: c.Profile.Spread,
+		Database: server.Database{
+			Host: fmt.Sprintf("%s-rw.%s.svc", databaseName, serverNamespace), Name: "spire", User: "spire",
+			CASecret: database.CASecret, ClientSecret: database.ClientSecret,
+		},
+		UpstreamCASecret: root.SecretName,
+		StorageClass:     d.storageClass(), DeleteVolumes: !c.Profile.Protect,
+		Config: config.Server{
+			CATTL: c.Profile.CATTL, X509SVIDTTL: c.Profile.X509SVIDTTL, JWTSVIDTTL: c.Profile.JWTSVIDTTL, AgentTTL: c.Profile.AgentTTL,
+			AdminIDs: c.AdminIDs, ProxyProtocolTrustedCIDRs: c.PodCIDRs,
+		},
+		PodDependencies: d.lineage.resources(database, root, d.kinds),
+	}, d.after(d.namespaces)...)
+}
+
+// entry makes the two ways to the servers and returns the name that agents know
+// them by.
+func (d *composition) entry() (address string, err error) {
+	c := d.config
+	args := &loadbalancer.Args{
+		Namespace: serverNamespace, Image: c.Images.Ref(imageHAProxy), Servers: c.Profile.ServerReplicas, Spread: c.Profile.Spread,
+	}
+	_, err = loadbalancer.New(d.ctx, "spire-entry", args, d.after(d.namespaces)...)
+	return args.Address(), err
+}
+
+// agents makes the agents and the driver that brings their socket into pods.
+func (d *composition) agents(servers *server.Server, entry string) (*csi.Driver, error) {
+	c := d.config
+	if _, err := agent.New(d.ctx, "spire-agent", &agent.Args{
+		Namespace: agentNamespace, TrustDomain: c.TrustDomain, ClusterName: c.ClusterName, ServerAddress: entry,
+		Image: c.Images.Ref(imageSPIREAgent), BundleConfigMap: servers.BundleConfigMap,
+		KubeletAddress: c.KubeletAddress, KubeletCAHostPath: c.KubeletCA,
+	}, d.after(d.namespaces)...); err != nil {
+		return nil, err
+	}
+	return csi.New(d.ctx, "csi", &csi.Args{
+		Namespace: agentNamespace, Image: c.Images.Ref(imageCSIDriver), RegistrarImage: c.Images.Ref(imageCSIRegistrar),
+	}, d.after(d.namespaces)...)
+}
+
+// services makes the payment, user and order services and registers their
+// identities.
+func (d *composition) services(servers *server.Server, driver *csi.Driver) (*workloads.Workloads, error) {
+	c := d.config
+	var identities []registration.Identity
+	for _, i := range workloads.Identities(serviceNamespace) {
+		identities = append(identities, registration.Identity{
+			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
+		})
+	}
+	if _, err := registration.New(d.ctx, "registration", &registration.Args{
+		ClassName: servers.ClassName, Identities: identities,
+	}, d.after(d.kinds)...); err != nil {
+		return nil, err
+	}
+	return workloads.New(d.ctx, "workloads", &workloads.Args{
+		Namespace: serviceNamespace, TrustDomain: c.TrustDomain, Replicas: c.Profile.WorkloadReplicas, CallRate: float64(c.CallRate),
+		Images: workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
+	}, d.after(d.namespaces, driver)...)
+}
+
+// storageClass is nil for the cluster's default class.
+func (d *composition) storageClass() pulumi.StringPtrInput {
+	if d.config.StorageClass == "" {
+		return nil
+	}
+	return pulumi.String(d.config.StorageClass)
+}
