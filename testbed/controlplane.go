@@ -162,6 +162,8 @@ func controlPlaneServices() []service {
 			"--authorization-mode=Node,RBAC",
 			"--anonymous-auth=false",
 			"--enable-admission-plugins=NodeRestriction",
+			// Pod security decides who may be privileged: the namespace of the agent and the CSI driver.
+			"--allow-privileged=true",
 			"--profiling=false",
 			"--encryption-provider-config=" + configDir + "/encryption.yaml",
 			"--audit-policy-file=" + configDir + "/audit-policy.yaml",

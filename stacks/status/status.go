@@ -35,11 +35,11 @@ const (
 	serverNamespace   = "spire-server"
 	servicesNamespace = "services"
 	serverSelector    = "app.kubernetes.io/name=spire-server,app.kubernetes.io/component=server"
-	entrySelector     = "app.kubernetes.io/name=spire-server-entry"
+	entrySelector     = "app.kubernetes.io/part-of=ephemos,app.kubernetes.io/component=load-balancer"
 	databaseSelector  = "cnpg.io/cluster=spire-db"
 	serverContainer   = "spire-server"
 	serverProgram     = "/opt/spire/bin/spire-server"
-	serverSocket      = "/tmp/spire-server/private/api.sock"
+	serverSocket      = "/run/spire/socket/private/api.sock"
 	balancerPort      = "8404"
 	servicesPort      = "8080"
 	driver            = "payment" // the service that calls all the time
