@@ -152,7 +152,9 @@ func (d *composition) servers(database *postgres.Cluster) (*server.Server, error
 	return server.New(d.ctx, "spire-server", &server.Args{
 		Namespace: serverNamespace, AgentNamespace: agentNamespace, TrustDomain: c.TrustDomain, ClusterName: c.ClusterName,
 		Image: c.Images.Ref(imageSPIREServer), ControllerManagerImage: c.Images.Ref(imageSPIREController),
-		Replicas: c.Profile.ServerReplicas, MaxUnavailable: c.Profile.ServerReplicas - c.Profile.ServerQuorum, Spread: c.Profile.Spread,
+		// What somebody with access to a server's own socket registered, in an emergency say, is not the controller's to remove.
+		EntryIDPrefix: "declared",
+		Replicas:      c.Profile.ServerReplicas, MaxUnavailable: c.Profile.ServerReplicas - c.Profile.ServerQuorum, Spread: c.Profile.Spread,
 		Database: server.Database{
 			Host: fmt.Sprintf("%s-rw.%s.svc", databaseName, serverNamespace), Name: "spire", User: "spire",
 			CASecret: database.CASecret, ClientSecret: database.ClientSecret,
@@ -201,6 +203,8 @@ func (d *composition) services(servers *server.Server, driver *csi.Driver) (*wor
 	for _, i := range workloads.Identities(serviceNamespace) {
 		identities = append(identities, registration.Identity{
 			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
+			// Said here too, a new lifetime makes agents renew at once; the servers' default alone is for what is issued next.
+			TTL: c.Profile.X509SVIDTTL,
 		})
 	}
 	if _, err := registration.New(d.ctx, "registration", &registration.Args{

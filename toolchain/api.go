@@ -127,3 +127,11 @@ func (r *Result) Push(ctx context.Context, registry string) (map[string]string, 
 
 // CacheDir is the absolute path of the cache that the options name, whether it exists or not.
 func CacheDir(opts Options) (string, error) { return cacheDir(opts.Cache) }
+
+// Root is the root folder of the checkout that the options name, by default the one around the working directory.
+func Root(opts Options) (string, error) {
+	if opts.Root != "" {
+		return opts.Root, nil
+	}
+	return findRoot()
+}

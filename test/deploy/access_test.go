@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"ephemos.dev/deploy/stacks/status"
+	"ephemos.dev/deploy/testbed/stack"
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/kubernetes"
 )
@@ -30,4 +31,22 @@ func statsOf(t *testing.T, namespace, name string) status.Stats {
 	text, err := get(t.Context(), namespace, name, "8080", "stats")
 	require.NoError(t, err)
 	return decode[status.Stats](t, text)
+}
+
+// stateOf lists the resources in the stack's state with their identities.
+func stateOf(t *testing.T) []string {
+	t.Helper()
+	s, err := stack.Open(t.Context(), cluster, root, nil)
+	require.NoError(t, err)
+	exported, err := s.Export(t.Context())
+	require.NoError(t, err)
+	state := decode[struct {
+		Resources []struct{ URN, ID string }
+	}](t, exported)
+	var all []string
+	for _, r := range state.Resources {
+		all = append(all, r.URN+" "+r.ID)
+	}
+	require.NotEmpty(t, all)
+	return all
 }

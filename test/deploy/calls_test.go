@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,7 +80,9 @@ func testStatus(t *testing.T) {
 		return nil
 	})
 	requireNoFailedCall(t, start)
-	require.NoError(t, client.Read(t.Context()).Write(logWriter{t}, time.Now()))
+	var table strings.Builder
+	require.NoError(t, client.Read(t.Context()).Write(&table, time.Now()))
+	t.Log(table.String())
 }
 
 func testNoChanges(t *testing.T) {

@@ -31,6 +31,7 @@ spec:
     - name: service
       image: %[4]s
       imagePullPolicy: IfNotPresent
+      readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
       env:
         - {name: SPIFFE_ENDPOINT_SOCKET, value: "unix:///spiffe-workload-api/spire-agent.sock"}
         - {name: DRAIN_DELAY, value: 0s}

@@ -87,6 +87,7 @@ func TestLocalStack(t *testing.T) {
 		{"up completes after interruptions", testInterruptedUp},
 		{"status", testStatus},
 		{"a second up changes nothing", testNoChanges},
+		{"bad configuration changes nothing", testBadConfiguration},
 		{"identities", testIdentities},
 		{"no packet leaves the host", testIsolation},
 		{"failover", testFailover},

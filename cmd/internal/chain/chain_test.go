@@ -211,7 +211,22 @@ func TestCallerStopsBeforeItsCallsAreCutOff(t *testing.T) {
 	<-payment.done
 	made := payment.service.made.Snapshot()
 	require.Zero(t, made.Failed+made.Denied, made.LastError)
-	require.Equal(t, made.OK, user.stats(t).Served.OK, "every call that was served was counted as made")
+	require.Equal(t, made.OK+1, user.stats(t).Served.OK, "every call that was served was counted as made, but for the first")
+}
+
+func TestCountingBeginsWhenTheChainIsWhole(t *testing.T) {
+	w := newWorld(t)
+	payment := w.start(Payment, "127.0.0.1", time.Hour, 100)
+	w.start(User, "127.0.0.1", time.Hour, 0)
+	order := w.start(Order, "127.0.0.1", time.Hour, 0)
+	require.Eventually(t, func() bool { return payment.stats(t).Calls.OK > 5 }, 10*time.Second, 10*time.Millisecond)
+	stats := payment.stats(t)
+	require.Zero(t, stats.Calls.Failed, "calls to services that had not started are not counted: %s", stats.LastError)
+
+	order.stop()
+	<-order.done
+	require.Eventually(t, func() bool { return payment.stats(t).Calls.Failed > 0 }, 10*time.Second, 10*time.Millisecond,
+		"from then on every failure is")
 }
 
 func TestOrderRefusesPayment(t *testing.T) {

@@ -106,7 +106,7 @@ func (s *Service) stats() Stats {
 	return stats
 }
 
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // metrics writes the Prometheus text format, version 0.0.4.
 func (s *Service) metrics(w http.ResponseWriter, _ *http.Request) {

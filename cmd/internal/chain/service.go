@@ -131,6 +131,9 @@ func (s *Service) drive(ctx, lasting context.Context) {
 		return
 	case <-s.holder.Held():
 	}
+	if !s.assembled(ctx) {
+		return
+	}
 	ticker := time.NewTicker(time.Duration(float64(time.Second) / s.config.CallRate))
 	defer ticker.Stop()
 	var running sync.WaitGroup
@@ -141,6 +144,32 @@ func (s *Service) drive(ctx, lasting context.Context) {
 			return
 		case <-ticker.C:
 			running.Go(func() { _, _ = s.call(lasting) })
+		}
+	}
+}
+
+// assembleRetry is the pause between two looks for the rest of the chain.
+const assembleRetry = 200 * time.Millisecond
+
+// assembled waits until the rest of the chain answers for the first time, or refuses, and returns false when ctx ends before. The
+// services of a new stack start in any order, and a call to one that is not there yet says nothing about those that are
+// counted: whether a running chain ever fails.
+func (s *Service) assembled(ctx context.Context) bool {
+	begin := time.Now()
+	for {
+		response, err := s.client.Get(ctx, chainPath)
+		if err == nil && response.Status != http.StatusOK {
+			err = &statusError{status: response.Status, server: response.Server.String()}
+		}
+		if result := resultOf(err); result != calls.Failed {
+			s.log.Info("the chain answers", "after", time.Since(begin), "result", result)
+			return true
+		}
+		s.log.Info("waiting for the chain", "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(assembleRetry):
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"ephemos.dev/deploy/stacks/status"
 	"ephemos.dev/deploy/testbed"
 	"ephemos.dev/deploy/testbed/stack"
+	"ephemos.dev/deploy/toolchain"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -124,7 +125,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // other.
 func up(ctx context.Context, cluster *testbed.Cluster, out io.Writer) error {
 	start := time.Now()
-	root, err := os.Getwd()
+	root, err := toolchain.Root(toolchain.Options{})
 	if err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func up(ctx context.Context, cluster *testbed.Cluster, out io.Writer) error {
 }
 
 func operate(ctx context.Context, cluster *testbed.Cluster, command string, out io.Writer) error {
-	root, err := os.Getwd()
+	root, err := toolchain.Root(toolchain.Options{})
 	if err != nil {
 		return err
 	}
