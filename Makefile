@@ -39,7 +39,7 @@ toolchain: $(BIN)/toolchain ## Build every program and image into the cache
 	@$(BIN)/toolchain build
 
 .PHONY: images-push
-images-push: $(BIN)/toolchain ## Push the images to REGISTRY, for a cluster of your own
+images-push: $(BIN)/toolchain ## Push the images to REGISTRY, for a cluster of your own; prints the content of an images file
 	@$(BIN)/toolchain push "$(REGISTRY)"
 
 .PHONY: graph

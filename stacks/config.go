@@ -18,6 +18,7 @@ import (
 	"ephemos.dev/deploy/components/manifest"
 	"ephemos.dev/deploy/components/postgres"
 	"ephemos.dev/deploy/components/spire/agent"
+	"ephemos.dev/deploy/components/spire/rootca"
 )
 
 // Namespace is the configuration namespace of this project: every key of a
@@ -52,6 +53,7 @@ const (
 	keyKubeletCA         = "kubeletCA"
 	keySpread            = "spread"
 	keyProtect           = "protect"
+	keyLegacyKubeletAuth = "legacyKubeletAuthorization"
 )
 
 // PlatformKubernetes deploys onto a cluster that exists already.
@@ -91,6 +93,9 @@ type Config struct {
 	// KubeletCA is a file on each node with the CA of the kubelet's serving
 	// certificate; empty takes the cluster's CA.
 	KubeletCA string
+	// LegacyKubeletAuthorization grants agents what kubelets before Kubernetes
+	// 1.33 ask for.
+	LegacyKubeletAuthorization bool
 }
 
 // key describes one configuration key.
@@ -126,8 +131,8 @@ var keys = []key{
 		matching(func(c *Config) *string { return &c.ClusterName }, dnsLabel, labelAllowed)},
 	{keyKubeconfig, "Path of the kubeconfig file.", "", "$KUBECONFIG, else ~/.kube/config", nil},
 	{keyKubeContext, "Context of the kubeconfig file.", "", "the file's current context", nil},
-	{keyImageRegistry, "Registry, with an optional path, that holds this repository's own programs as `make images-push REGISTRY=...` left them.", "", "none: imagesFile names them", nil},
-	{keyImagesFile, "Path of a JSON file from image name to full reference; what it names replaces the public image or the one of imageRegistry.", "", "none", nil},
+	{keyImageRegistry, "Registry, with an optional path, that holds this repository's own programs with the tag 0.1.0, which each `make images-push REGISTRY=...` moves.", "", "none: imagesFile names them", nil},
+	{keyImagesFile, "Path of a JSON file from image name to full reference, such as `make images-push REGISTRY=...` prints, by digest; what it names replaces the public image or the one of imageRegistry.", "", "none", nil},
 	{keyStorageClass, "StorageClass of the volumes of Postgres and of the SPIRE servers.", "", "the cluster's default class",
 		matching(func(c *Config) *string { return &c.StorageClass }, dnsSubdomain, "the name of a StorageClass")},
 	{keyPodCIDR, "Address ranges of the cluster's pods in CIDR notation, separated by commas. Only from these do the SPIRE servers believe the load balancer's header that names an agent's address, so they have to hold its pods; the default is every private range.", privateRanges, "",
@@ -155,12 +160,14 @@ var keys = []key{
 	{keyCallRate, "Integer, 0 to 1000. Calls a second that each payment pod makes; 0 makes none.", "2", "",
 		integer(func(c *Config) *int { return &c.CallRate }, 0, 1000)},
 	{keyAdminIDs, "SPIFFE IDs of the trust domain, separated by commas, that may administer the SPIRE servers through their API.", "", "none", setAdminIDs},
-	{keyRootCASecret, "Name of a Secret in the servers' namespace with the root CA's certificate (tls.crt) and key (tls.key).", "", "none: one is made in the cluster",
-		matching(func(c *Config) *string { return &c.RootCASecret }, dnsSubdomain, "the name of a Secret")},
+	{keyRootCASecret, "Name of a Secret in namespace " + serverNamespace + " with the root CA's certificate (tls.crt) and key (tls.key). It must exist when the servers start: before the first up, create the namespace and the Secret in it. up takes over a namespace that exists, and destroy deletes it with the Secret.", "", "none: one is made in the cluster",
+		setRootCASecret},
 	{keyKubeletAddress, "What an agent calls the kubelet of its node, and what the kubelet's serving certificate must carry: ip or node-name. The kubelet is always verified.", string(agent.KubeletByIP), "",
 		oneOf(func(c *Config) *agent.KubeletAddress { return &c.KubeletAddress }, agent.KubeletByIP, agent.KubeletByNodeName)},
 	{keyKubeletCA, "Absolute path of a file on each node with the CA of the kubelet's serving certificate, for kubelets that sign their own (kubeadm: /var/lib/kubelet/pki/kubelet.crt).", "", "the cluster's CA",
 		setKubeletCA},
+	{keyLegacyKubeletAuth, "true or false. Let agents list their node's pods on clusters before Kubernetes 1.33, whose kubelets ask for the right nodes/proxy instead of nodes/pods. It amounts to control over every container of the cluster.", "false", "",
+		boolean(func(c *Config) *bool { return &c.LegacyKubeletAuthorization })},
 	{keyProtect, "true or false. Refuse to delete the database, the servers' volumes and the root CA.", "", "the profile's",
 		boolean(func(c *Config) *bool { return &c.Profile.Protect })},
 }
@@ -196,13 +203,15 @@ const labelAllowed = "at most 63 lower-case letters, digits and dashes, beginnin
 
 // Parse checks the configuration of the named stack. values maps full keys
 // ("ephemos:trustDomain") to values; keys of other namespaces are not ours and
-// an empty value counts as not set. getenv reads the environment (HOME and
-// KUBECONFIG). The error, a ConfigErrors, holds one error for each thing that
-// is wrong.
-func Parse(stack string, values map[string]string, getenv func(string) string) (*Config, error) {
+// an empty value counts as not set. isSecret says of a full key whether its
+// value must not be shown. getenv reads the environment (HOME and KUBECONFIG).
+// The error, a ConfigErrors, holds one error for each thing that is wrong and no
+// secret value.
+func Parse(stack string, values map[string]string, isSecret func(key string) bool, getenv func(string) string) (*Config, error) {
 	p := parser{
-		values:  values,
-		refused: map[string]bool{},
+		values:   values,
+		isSecret: isSecret,
+		refused:  map[string]bool{},
 		// A profile that does not exist leaves the default one, so that the other
 		// keys can be checked all the same.
 		config: Config{Stack: stack, ClusterName: stack, Profile: Profiles[defaultProfile]},
@@ -227,10 +236,11 @@ func Parse(stack string, values map[string]string, getenv func(string) string) (
 }
 
 type parser struct {
-	values  map[string]string
-	config  Config
-	errs    ConfigErrors
-	refused map[string]bool
+	values   map[string]string
+	isSecret func(key string) bool
+	config   Config
+	errs     ConfigErrors
+	refused  map[string]bool
 }
 
 func (p *parser) value(name string) string {
@@ -239,14 +249,33 @@ func (p *parser) value(name string) string {
 
 func (p *parser) refuse(name, value, allowed string) {
 	p.refused[name] = true
-	p.errs = append(p.errs, refuse(name, value, allowed))
+	p.add(refuse(name, value, allowed))
+}
+
+// add adds an error, without the value of a secret key.
+func (p *parser) add(err error) {
+	if e, ok := errors.AsType[*ConfigError](err); ok && e.Value != "" && p.secret(e.Key) {
+		e.Value, e.Secret = "", true
+	}
+	p.errs = append(p.errs, err)
+}
+
+func (p *parser) secret(name string) bool { return p.isSecret(Namespace + ":" + name) }
+
+// show is what the message about another key may say of the value of the named
+// key.
+func (p *parser) show(name, value string) string {
+	if p.secret(name) {
+		return withheld
+	}
+	return value
 }
 
 func (p *parser) unknownKeys() {
 	for _, full := range slices.Sorted(maps.Keys(p.values)) {
 		namespace, name, _ := strings.Cut(full, ":")
 		if namespace == Namespace && !slices.ContainsFunc(keys, func(k key) bool { return k.name == name }) {
-			p.errs = append(p.errs, &unknownKeyError{key: name, value: p.values[full]})
+			p.add(&unknownKeyError{key: name})
 		}
 	}
 }
@@ -266,11 +295,13 @@ func (p *parser) consistent() {
 	profile := p.config.Profile
 	if p.accepted(keyServerQuorum, keyServerReplicas) && profile.ServerQuorum >= profile.ServerReplicas {
 		p.refuse(keyServerQuorum, strconv.Itoa(profile.ServerQuorum),
-			fmt.Sprintf("less than %s:%s, which is %d, so that nodes can be drained", Namespace, keyServerReplicas, profile.ServerReplicas))
+			fmt.Sprintf("less than %s:%s, which is %s, so that nodes can be drained",
+				Namespace, keyServerReplicas, p.show(keyServerReplicas, strconv.Itoa(profile.ServerReplicas))))
 	}
 	if p.accepted(keyDataDurability, keyPostgresInstances) && profile.DataDurability == postgres.Required && profile.PostgresInstances < 2 {
 		p.refuse(keyDataDurability, string(profile.DataDurability),
-			fmt.Sprintf("%s unless %s:%s, which is %d, is at least 2", postgres.Preferred, Namespace, keyPostgresInstances, profile.PostgresInstances))
+			fmt.Sprintf("%s unless %s:%s, which is %s, is at least 2",
+				postgres.Preferred, Namespace, keyPostgresInstances, p.show(keyPostgresInstances, strconv.Itoa(profile.PostgresInstances))))
 	}
 	limit := min(profile.CATTL/caTTLDivisor, maxSVIDTTL)
 	for _, ttl := range []struct {
@@ -283,13 +314,13 @@ func (p *parser) consistent() {
 	} {
 		if p.accepted(ttl.key, keyCATTL) && ttl.value > limit {
 			p.refuse(ttl.key, cmp.Or(p.value(ttl.key), short(ttl.value)), fmt.Sprintf("at most %s: a sixth of %s:%s, which is %s, and no more than %s",
-				short(limit), Namespace, keyCATTL, short(profile.CATTL), short(maxSVIDTTL)))
+				p.show(keyCATTL, short(limit)), Namespace, keyCATTL, p.show(keyCATTL, short(profile.CATTL)), short(maxSVIDTTL)))
 		}
 	}
 	if p.accepted(keyAdminIDs, keyTrustDomain) {
 		for _, id := range p.config.AdminIDs {
 			if !strings.HasPrefix(id, "spiffe://"+p.config.TrustDomain+"/") {
-				p.refuse(keyAdminIDs, id, "SPIFFE IDs of the trust domain "+p.config.TrustDomain)
+				p.refuse(keyAdminIDs, id, "SPIFFE IDs of the trust domain "+p.show(keyTrustDomain, p.config.TrustDomain))
 			}
 		}
 	}
@@ -303,12 +334,13 @@ func (p *parser) accepted(names ...string) bool {
 func (p *parser) files(getenv func(string) string) {
 	images, errs := resolveImages(strings.TrimSuffix(p.value(keyImageRegistry), "/"), p.value(keyImagesFile))
 	p.config.Images = images
-	p.errs = append(p.errs, errs...)
-
+	for _, err := range errs {
+		p.add(err)
+	}
 	var err error
-	p.config.Kubeconfig, err = loadKubeconfig(kubeconfigPath(p.value(keyKubeconfig), getenv), p.value(keyKubeContext))
+	p.config.Kubeconfig, err = loadKubeconfig(kubeconfigPath(p.value(keyKubeconfig), getenv), p.value(keyKubeContext), p.show)
 	if err != nil {
-		p.errs = append(p.errs, err)
+		p.add(err)
 	}
 }
 
@@ -347,6 +379,11 @@ func setAdminIDs(c *Config, value string) error {
 		c.AdminIDs = append(c.AdminIDs, id.String())
 	}
 	return nil
+}
+
+func setRootCASecret(c *Config, value string) error {
+	c.RootCASecret = value
+	return rootca.CheckSecretName(value)
 }
 
 func setKubeletCA(c *Config, value string) error {

@@ -56,8 +56,14 @@ func parse(t *testing.T, changes map[string]string) (*Config, error) {
 	for name, value := range values {
 		full[Namespace+":"+name] = value
 	}
-	return Parse("test", full, func(string) string { return "" })
+	return Parse("test", full, public, func(string) string { return "" })
 }
+
+// public says that no value is secret.
+func public(string) bool { return false }
+
+// shown shows every value.
+func shown(_, value string) string { return value }
 
 // messages lists the lines of a configuration error.
 func messages(t *testing.T, err error) []string {
@@ -90,6 +96,7 @@ func TestParseDefaults(t *testing.T) {
 	assert.Equal(t, PlatformKubernetes, c.Platform)
 	assert.Equal(t, Profiles["production"], c.Profile)
 	assert.Empty(t, c.StorageClass)
+	assert.False(t, c.LegacyKubeletAuthorization)
 	assert.Equal(t, "here", c.Kubeconfig.Context)
 	assert.Equal(t, publicImages[imageHAProxy], c.Images[imageHAProxy])
 	assert.Equal(t, "registry.example.com/ephemos/payment:"+ownImageTag, c.Images[imagePayment])
@@ -100,7 +107,7 @@ func TestParseOverrides(t *testing.T) {
 		"profile": "development", "serverReplicas": "5", "serverQuorum": "4", "spread": "nodes", "postgresInstances": "3", "dataDurability": "required",
 		"caTTL": "6m", "x509SVIDTTL": "60s", "jwtSVIDTTL": "1m", "agentTTL": "1m", "workloadReplicas": "2",
 		"callRate": "0", "protect": "true", "clusterName": "east-1", "podCIDR": "10.0.0.0/8, fd00::/48",
-		"adminIDs": "spiffe://prod.company.com/admin", "storageClass": "fast", "rootCASecret": "our-root",
+		"adminIDs": "spiffe://prod.company.com/admin", "storageClass": "fast", "rootCASecret": "our.root", "legacyKubeletAuthorization": "true",
 	})
 	require.NoError(t, err)
 	assert.Equal(t, Profile{
@@ -113,7 +120,8 @@ func TestParseOverrides(t *testing.T) {
 	assert.Equal(t, []string{"10.0.0.0/8", "fd00::/48"}, c.PodCIDRs)
 	assert.Equal(t, []string{"spiffe://prod.company.com/admin"}, c.AdminIDs)
 	assert.Equal(t, "fast", c.StorageClass)
-	assert.Equal(t, "our-root", c.RootCASecret)
+	assert.Equal(t, "our.root", c.RootCASecret)
+	assert.True(t, c.LegacyKubeletAuthorization)
 	assert.False(t, Profiles["development"].Protect, "the table itself stays as it is")
 }
 
@@ -137,7 +145,7 @@ func TestParseRefuses(t *testing.T) {
 		"SVID above a week": {map[string]string{"caTTL": "8760h", "jwtSVIDTTL": "169h"},
 			`ephemos:jwtSVIDTTL: "169h" is refused: it takes at most 168h: a sixth of ephemos:caTTL, which is 8760h, and no more than 168h`},
 		"unknown key": {map[string]string{"trustDomian": "x"},
-			`ephemos:trustDomian: "x" is refused: there is no such key; the keys are ` + strings.Join(keyNames(), ", ")},
+			`ephemos:trustDomian is refused: there is no such key; the keys are ` + strings.Join(keyNames(), ", ")},
 		"platform": {map[string]string{"platform": "aws2"},
 			`ephemos:platform: "aws2" is refused: it takes kubernetes`},
 		"profile": {map[string]string{"profile": "prod"},
@@ -156,6 +164,10 @@ func TestParseRefuses(t *testing.T) {
 			`ephemos:kubeletAddress: "localhost" is refused: it takes ip or node-name`},
 		"path on the nodes": {map[string]string{"kubeletCA": "/etc/../ca"},
 			`ephemos:kubeletCA: "/etc/../ca" is refused: it takes an absolute path without . and .. elements`},
+		"Secret that Kubernetes refuses": {map[string]string{"rootCASecret": "our..root"},
+			`ephemos:rootCASecret: "our..root" is refused: it takes the name of a Secret: at most 253 lower-case letters, digits, dashes and dots, with a letter or digit at both ends and beside each dot`},
+		"legacy authorization": {map[string]string{"legacyKubeletAuthorization": "1.32"},
+			`ephemos:legacyKubeletAuthorization: "1.32" is refused: it takes true or false`},
 		"boolean": {map[string]string{"protect": "yes"},
 			`ephemos:protect: "yes" is refused: it takes true or false`},
 		"pod range with host bits": {map[string]string{"podCIDR": "10.244.1.1/16"},
@@ -175,7 +187,7 @@ func TestParseRefuses(t *testing.T) {
 		"registry": {map[string]string{"imageRegistry": "https://registry.example.com"},
 			`ephemos:imageRegistry: "https://registry.example.com" is refused: it takes a registry host with an optional port and path, such as registry.example.com/ephemos`},
 		"no registry": {map[string]string{"imageRegistry": ""},
-			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, which have no public image: push them with `make images-push REGISTRY=<registry>`, or name them in ephemos:imagesFile"},
+			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; or set ephemos:imagesFile to a file with the output of that command"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -192,10 +204,63 @@ func TestParseReportsAllAtOnce(t *testing.T) {
 	})
 	var refused []string
 	for _, line := range messages(t, err) {
-		key, _, _ := strings.Cut(strings.TrimPrefix(line, Namespace+":"), ":")
+		key, _, _ := strings.Cut(strings.TrimPrefix(line, Namespace+":"), " is refused")
+		key, _, _ = strings.Cut(key, ":")
 		refused = append(refused, key)
 	}
 	assert.Equal(t, []string{"colour", "trustDomain", "serverQuorum", "x509SVIDTTL", "kubeconfig"}, refused)
+}
+
+// No message holds a secret value: neither that of the key it is about, nor that
+// of a key it explains itself with.
+func TestParseWithholdsSecrets(t *testing.T) {
+	file := written(t, "hidden-kubeconfig", kubeconfigFile)
+	tests := map[string]struct {
+		changes map[string]string
+		secrets []string // words of the message that must not be there
+		want    string
+	}{
+		"unknown key": {map[string]string{"dbPassword": "hunter2"}, []string{"hunter2"}, "ephemos:dbPassword is refused: there is no such key"},
+		"refused":     {map[string]string{"trustDomain": "hunter/2"}, []string{"hunter"}, "ephemos:trustDomain: [secret] is refused: it takes a name"},
+		"registry":    {map[string]string{"imageRegistry": "https://hunter2"}, []string{"hunter"}, "ephemos:imageRegistry: [secret] is refused"},
+		"images file": {map[string]string{"imagesFile": "/hunter2"}, []string{"hunter"}, "ephemos:imagesFile: [secret] is refused"},
+		"replicas":    {map[string]string{"serverReplicas": "2", "serverQuorum": "6"}, []string{"6", "is 2"}, "[secret] is refused: it takes less than ephemos:serverReplicas, which is [secret]"},
+		"instances": {map[string]string{"postgresInstances": "1", "dataDurability": "required"}, []string{`"required"`, "is 1,"},
+			"ephemos:dataDurability: [secret] is refused: it takes preferred unless ephemos:postgresInstances, which is [secret]"},
+		"lifetimes": {map[string]string{"caTTL": "66h", "x509SVIDTTL": "12h"}, []string{"66h", "11h", "12h"},
+			"ephemos:x509SVIDTTL: [secret] is refused: it takes at most [secret]: a sixth of ephemos:caTTL, which is [secret]"},
+		"administrators": {map[string]string{"trustDomain": "hunter2", "adminIDs": "spiffe://hunter3/x"}, []string{"hunter"},
+			"ephemos:adminIDs: [secret] is refused: it takes SPIFFE IDs of the trust domain [secret]"},
+		"kubeconfig": {map[string]string{"kubeconfig": "/hunter2"}, []string{"hunter"}, "ephemos:kubeconfig: [secret] is refused"},
+		"context": {map[string]string{"kubeconfig": file, "kubeContext": "hunter2"}, []string{"hunter", "hidden"},
+			"ephemos:kubeContext: [secret] is refused: it takes a context of [secret]: here, nowhere"},
+		"context without cluster": {map[string]string{"kubeconfig": file, "kubeContext": "nowhere"}, []string{"nowhere", "hidden"}, "its context [secret] names no cluster"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			values := map[string]string{
+				"ephemos:trustDomain": "prod.company.com", "ephemos:kubeconfig": written(t, "config", kubeconfigFile), "ephemos:imageRegistry": "registry.example.com",
+			}
+			for key, value := range test.changes {
+				values[Namespace+":"+key] = value
+			}
+			secret := func(key string) bool {
+				_, ours := test.changes[strings.TrimPrefix(key, Namespace+":")]
+				return ours
+			}
+			_, err := Parse("test", values, secret, func(string) string { return "" })
+			text := strings.Join(messages(t, err), "\n")
+			assert.Contains(t, text, test.want)
+			for _, word := range test.secrets {
+				assert.NotContains(t, text, word)
+			}
+			var all ConfigErrors
+			require.ErrorAs(t, err, &all)
+			for _, e := range all {
+				assert.NotContains(t, fmt.Sprintf("%#v", e), "hunter")
+			}
+		})
+	}
 }
 
 // A value that is refused must not lead to a second error about a value that
@@ -208,7 +273,7 @@ func TestParseFollowsUpNothing(t *testing.T) {
 func TestParseRefusesStackNameAsCluster(t *testing.T) {
 	_, err := Parse("My_Stack", map[string]string{
 		"ephemos:trustDomain": "a.b", "ephemos:imageRegistry": "r.example.com", "ephemos:kubeconfig": written(t, "config", kubeconfigFile),
-	}, os.Getenv)
+	}, public, os.Getenv)
 	assert.Equal(t, []string{`ephemos:clusterName: "My_Stack" is refused: it takes ` + labelAllowed + ` (by default the stack's name)`}, messages(t, err))
 }
 
@@ -226,15 +291,15 @@ func TestKubeconfigLocation(t *testing.T) {
 	assert.Equal(t, "/home/.kube/config", kubeconfigPath("", env("HOME", "/home")))
 	assert.Equal(t, "/home/k", kubeconfigPath("~/k", env("HOME", "/home")))
 
-	_, err := loadKubeconfig("/a:/b", "")
+	_, err := loadKubeconfig("/a:/b", "", shown)
 	assert.ErrorContains(t, err, "this is a list of several files")
 }
 
 func TestKubeconfigContext(t *testing.T) {
 	file := written(t, "config", kubeconfigFile)
-	_, err := loadKubeconfig(file, "there")
+	_, err := loadKubeconfig(file, "there", shown)
 	assert.EqualError(t, err, fmt.Sprintf(`ephemos:kubeContext: "there" is refused: it takes a context of %s: here, nowhere`, file))
-	_, err = loadKubeconfig(file, "nowhere")
+	_, err = loadKubeconfig(file, "nowhere", shown)
 	assert.ErrorContains(t, err, `its context "nowhere" names no cluster with a server`)
 }
 
@@ -246,14 +311,14 @@ func TestKubeconfigClusterIdentity(t *testing.T) {
 			fmt.Sprintf(`{server: %q, certificate-authority: ca.crt}`, server), 1)
 		file := written(t, "config", content)
 		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(file), "ca.crt"), []byte(ca), 0o600))
-		k, err := loadKubeconfig(file, "")
+		k, err := loadKubeconfig(file, "", shown)
 		require.NoError(t, err)
 		return k.Cluster
 	}
 	assert.Equal(t, load("one", "https://a"), load("one", "https://b"))
 	assert.NotEqual(t, load("one", "https://a"), load("two", "https://a"))
 
-	_, err := loadKubeconfig(written(t, "config", strings.Replace(kubeconfigFile, `{server:`, `{certificate-authority: gone.crt, server:`, 1)), "")
+	_, err := loadKubeconfig(written(t, "config", strings.Replace(kubeconfigFile, `{server:`, `{certificate-authority: gone.crt, server:`, 1)), "", shown)
 	assert.ErrorContains(t, err, "gone.crt cannot be read: no such file or directory")
 }
 
@@ -314,7 +379,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("x509SVIDTTL", "-1h")
 	f.Add("adminIDs", ",,spiffe://")
 	f.Fuzz(func(t *testing.T, name, value string) {
-		c, err := Parse("fuzz", map[string]string{Namespace + ":" + name: value}, func(string) string { return "" })
+		c, err := Parse("fuzz", map[string]string{Namespace + ":" + name: value}, public, func(string) string { return "" })
 		if (c == nil) == (err == nil) {
 			t.Fatalf("%v, %v", c, err)
 		}
@@ -366,7 +431,7 @@ func TestProjectFileDocumentsEveryKey(t *testing.T) {
 func folded(text string) string {
 	var b strings.Builder
 	line := "     "
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if len(line)+len(word) > 100 {
 			b.WriteString(line + "\n")
 			line = "     "

@@ -12,25 +12,37 @@ import (
 type ConfigError struct {
 	// Key is the configuration key without its namespace.
 	Key string
-	// Value is the refused value as it was given; empty when it is not set.
+	// Value is the refused value as it was given; empty when it is not set or
+	// secret.
 	Value string
+	// Secret says that there is a value, which is withheld because the stack's
+	// configuration holds it encrypted.
+	Secret bool
 	// Allowed is what the key takes.
 	Allowed string
 }
 
 func (e *ConfigError) Error() string {
-	if e.Value == "" {
+	switch {
+	case e.Secret:
+		return fmt.Sprintf("%s:%s: %s is refused: it takes %s", Namespace, e.Key, withheld, e.Allowed)
+	case e.Value == "":
 		return fmt.Sprintf("%s:%s is not set: it takes %s", Namespace, e.Key, e.Allowed)
 	}
 	return fmt.Sprintf("%s:%s: %q is refused: it takes %s", Namespace, e.Key, e.Value, e.Allowed)
 }
 
-// unknownKeyError says that a key of the namespace does not exist.
-type unknownKeyError struct{ key, value string }
+// withheld stands for a secret value in messages.
+const withheld = "[secret]"
+
+// unknownKeyError says that a key of the namespace does not exist. It does not
+// hold the value, which may be anybody's secret: all are decrypted for the
+// program.
+type unknownKeyError struct{ key string }
 
 func (e *unknownKeyError) Error() string {
-	return fmt.Sprintf("%s:%s: %q is refused: there is no such key; the keys are %s",
-		Namespace, strings.Trim(strconv.Quote(e.key), `"`), e.value, strings.Join(keyNames(), ", "))
+	return fmt.Sprintf("%s:%s is refused: there is no such key; the keys are %s",
+		Namespace, strings.Trim(strconv.Quote(e.key), `"`), strings.Join(keyNames(), ", "))
 }
 
 // ConfigErrors is every error of one configuration.
@@ -49,8 +61,7 @@ func refuse(key, value, allowed string) error {
 // reason drops the path from a file system error, for messages that name the
 // file already.
 func reason(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

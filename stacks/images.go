@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -46,7 +47,8 @@ var publicImages = map[string]string{
 // ownImages are the programs of this repository; nobody publishes them.
 var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA}
 
-// ownImageTag is the tag under which the programs of this repository are pushed.
+// ownImageTag is the tag under which the programs of this repository are pushed;
+// the toolchain's ReleaseTag.
 const ownImageTag = "0.1.0"
 
 // postgresMajor is the major version of Postgres. The operator reads it from
@@ -69,10 +71,7 @@ func (i Images) Ref(name string) pulumi.StringInput { return pulumi.String(i[nam
 // that the catalogue does not have are ignored, so that one file can serve
 // other tools too.
 func resolveImages(registry, file string) (Images, []error) {
-	images := Images{}
-	for image, ref := range publicImages {
-		images[image] = ref
-	}
+	images := Images(maps.Clone(publicImages))
 	var errs []error
 	if registry != "" {
 		if !registryPattern.MatchString(registry) {
@@ -95,7 +94,8 @@ func resolveImages(registry, file string) (Images, []error) {
 	}
 	if len(missing) > 0 {
 		errs = append(errs, refuse(keyImageRegistry, registry, fmt.Sprintf(
-			"the registry that holds %s, which have no public image: push them with `make images-push REGISTRY=<registry>`, or name them in %s:%s",
+			"the registry that holds %s, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; "+
+				"or set %s:%s to a file with the output of that command",
 			strings.Join(missing, ", "), Namespace, keyImagesFile)))
 	}
 	return images, errs

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -41,8 +42,9 @@ func kubeconfigPath(configured string, getenv func(string) string) string {
 }
 
 // loadKubeconfig checks that the file can be read and that the context (empty:
-// the file's current one) leads to a server.
-func loadKubeconfig(path, context string) (Kubeconfig, error) {
+// the file's current one) leads to a server. show is what an error about one key
+// may say of the value of another.
+func loadKubeconfig(path, context string, show func(key, value string) string) (Kubeconfig, error) {
 	const wanted = "the path of a kubeconfig file (by default $KUBECONFIG, else ~/.kube/config)"
 	refusePath := func(err error) (Kubeconfig, error) {
 		return Kubeconfig{}, refuse(keyKubeconfig, path, fmt.Sprintf("%s: %v", wanted, err))
@@ -78,11 +80,11 @@ func loadKubeconfig(path, context string) (Kubeconfig, error) {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return Kubeconfig{}, refuse(keyKubeContext, context, fmt.Sprintf("a context of %s: %s", path, strings.Join(names, ", ")))
+		return Kubeconfig{}, refuse(keyKubeContext, context, fmt.Sprintf("a context of %s: %s", show(keyKubeconfig, path), strings.Join(names, ", ")))
 	}
 	cluster, ok := parsed.Clusters[chosen.Cluster]
 	if !ok || cluster.Server == "" {
-		return refusePath(fmt.Errorf("its context %q names no cluster with a server", context))
+		return refusePath(fmt.Errorf("its context %s names no cluster with a server", show(keyKubeContext, strconv.Quote(context))))
 	}
 	authority := cluster.CertificateAuthorityData
 	if len(authority) == 0 && cluster.CertificateAuthority != "" {
@@ -91,7 +93,7 @@ func loadKubeconfig(path, context string) (Kubeconfig, error) {
 			file = filepath.Join(filepath.Dir(absolute), file)
 		}
 		if authority, err = os.ReadFile(file); err != nil {
-			return refusePath(fmt.Errorf("its certificate authority %s cannot be read: %w", file, reason(err)))
+			return refusePath(fmt.Errorf("its certificate authority %s cannot be read: %w", show(keyKubeconfig, file), reason(err)))
 		}
 	}
 	if len(authority) == 0 {

@@ -186,7 +186,7 @@ func (d *composition) agents(servers *server.Server, entry string) (*csi.Driver,
 	if _, err := agent.New(d.ctx, "spire-agent", &agent.Args{
 		Namespace: agentNamespace, TrustDomain: c.TrustDomain, ClusterName: c.ClusterName, ServerAddress: entry,
 		Image: c.Images.Ref(imageSPIREAgent), BundleConfigMap: servers.BundleConfigMap,
-		KubeletAddress: c.KubeletAddress, KubeletCAHostPath: c.KubeletCA,
+		KubeletAddress: c.KubeletAddress, KubeletCAHostPath: c.KubeletCA, LegacyKubeletAuthorization: c.LegacyKubeletAuthorization,
 	}, d.after(d.namespaces)...); err != nil {
 		return nil, err
 	}

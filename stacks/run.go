@@ -38,13 +38,14 @@ func ReadConfig(config map[string]string) pulumi.RunOption {
 // Program is the Pulumi program of every stack. config maps full keys
 // ("ephemos:trustDomain") to values and is read when the program runs; the
 // process environment gives HOME and KUBECONFIG. An error in the configuration
-// is a ConfigErrors and leaves nothing registered.
+// is a ConfigErrors, which withholds what the stack's configuration holds
+// encrypted, and leaves nothing registered.
 //
 // For an inline program of the Automation API, config is what
 // Stack.GetAllConfig returns.
 func Program(config map[string]string) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
-		parsed, err := Parse(ctx.Stack(), config, os.Getenv)
+		parsed, err := Parse(ctx.Stack(), config, ctx.IsConfigSecret, os.Getenv)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,20 @@ func TestFlattenListsEachError(t *testing.T) {
 	assert.Equal(t, []error{wrapped}, flatten(wrapped))
 }
 
+// The CLI decrypts every value for the program and says which keys are secret.
+func TestProgramWithholdsSecrets(t *testing.T) {
+	config := map[string]string{}
+	err := pulumi.RunErr(Program(config), pulumi.WithMocks(Namespace, "test", echo{}), func(info *pulumi.RunInfo) {
+		info.Config = map[string]string{"ephemos:dbPassword": "hunter2", "ephemos:trustDomain": "hunter/2", "ephemos:protect": "yes"}
+		info.ConfigSecretKeys = []string{"ephemos:dbPassword", "ephemos:trustDomain"}
+		ReadConfig(config)(info)
+	})
+	assert.ErrorContains(t, err, "ephemos:dbPassword is refused")
+	assert.ErrorContains(t, err, "ephemos:trustDomain: [secret] is refused")
+	assert.ErrorContains(t, err, `ephemos:protect: "yes" is refused`)
+	assert.NotContains(t, err.Error(), "hunter")
+}
+
 func TestReadConfigCopiesEveryKey(t *testing.T) {
 	config := map[string]string{}
 	ReadConfig(config)(&pulumi.RunInfo{Config: map[string]string{"ephemos:nonsense": "1"}})

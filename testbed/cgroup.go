@@ -31,7 +31,7 @@ func hostCgroups() (cgroups, error) {
 	return cgroups{mount: cgroupRoot, unified: fs.Type == unix.CGROUP2_SUPER_MAGIC}, nil
 }
 
-// path is the kubelet's cgroupRoot for a node.
+// path is the kubelet's cgroupRoot for a node. cluster is unique to the testbed.
 func (cgroups) path(cluster, node string) string { return "/testbed-" + cluster + "/" + node }
 
 // hierarchies are the directories under which groups stand: one for version 2, one a controller for version 1, where controllers
@@ -66,7 +66,7 @@ func (c cgroups) create(group string) error {
 		if !c.unified && filepath.Base(dir) == "unified" {
 			continue // on a hybrid host it has no controllers; what uses it makes its own groups there
 		}
-		for _, name := range strings.Split(strings.Trim(group, "/"), "/") {
+		for name := range strings.SplitSeq(strings.Trim(group, "/"), "/") {
 			parent := dir
 			dir = filepath.Join(dir, name)
 			if c.unified {

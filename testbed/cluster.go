@@ -2,6 +2,8 @@ package testbed
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 
 	"ephemos.dev/deploy/toolchain"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -75,7 +78,18 @@ func stateDir(dir string) (string, error) {
 		}
 		dir = filepath.Join(home, ".local", "state", "ephemos")
 	}
-	return filepath.Abs(dir)
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	// One directory has one name, whichever way it was reached: machines are found by it.
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real, nil
+	}
+	if parent, err := filepath.EvalSymlinks(filepath.Dir(dir)); err == nil {
+		return filepath.Join(parent, filepath.Base(dir)), nil
+	}
+	return dir, nil
 }
 
 // Dir is the cluster's state directory.
@@ -88,8 +102,11 @@ func machinesDir(dir string) string { return filepath.Join(dir, "machines") }
 
 func (c *Cluster) machineDir(name string) string { return filepath.Join(machinesDir(c.dir), name) }
 
-// cgroupOf is the control group of a node; the state directory's name keeps two testbeds apart.
-func (c *Cluster) cgroupOf(g cgroups, n node) string { return g.path(filepath.Base(c.dir), n.Name) }
+// cgroupOf is the control group of a node; a hash of the state directory keeps two testbeds apart.
+func (c *Cluster) cgroupOf(g cgroups, n node) string {
+	digest := sha256.Sum256([]byte(c.dir))
+	return g.path(filepath.Base(c.dir)+"-"+hex.EncodeToString(digest[:4]), n.Name)
+}
 
 // step announces a step and returns what announces its end with the time it took.
 func (c *Cluster) step(format string, args ...any) func() {
@@ -109,10 +126,58 @@ func (c *Cluster) lock(ctx context.Context) (func(), error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the testbed makes namespaces and mounts: run it as root")
 	}
-	if err := os.MkdirAll(machinesDir(c.dir), 0o700); err != nil {
+	if err := c.own(); err != nil {
 		return nil, err
 	}
 	return lockFile(ctx, c.dir+".lock")
+}
+
+// marker is a file that says that a directory is a testbed's: Down removes the directory with everything in it.
+const marker = "testbed.state"
+
+// own makes the state directory, or checks that it is one.
+func (c *Cluster) own() error {
+	if exists(filepath.Join(c.dir, marker)) {
+		return nil
+	}
+	if entries, err := os.ReadDir(c.dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s is not a testbed's state directory and not empty: it is left alone; set EPHEMOS_STATE to another", c.dir)
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(c.dir, marker), []byte("The state of a testbed. `make down` removes this directory.\n"), 0o600)
+}
+
+// refuseStrangers checks what a run needs before the toolchain builds anything.
+func (c *Cluster) refuseStrangers() error {
+	if os.Geteuid() != 0 {
+		return errors.New("the testbed makes namespaces and mounts: run it as root")
+	}
+	return c.own()
+}
+
+// OneFileSystem checks that the state directory and the cache can share files by hard links.
+func (c *Cluster) OneFileSystem() error {
+	device := func(path string) (uint64, error) {
+		var stat unix.Stat_t
+		for {
+			err := unix.Stat(path, &stat)
+			if !errors.Is(err, unix.ENOENT) || path == filepath.Dir(path) {
+				return stat.Dev, err
+			}
+			path = filepath.Dir(path)
+		}
+	}
+	state, err1 := device(c.dir)
+	cache, err2 := device(c.cache)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if state != cache {
+		return fmt.Errorf("the state directory %s and the cache %s must be on one file system: set EPHEMOS_STATE or EPHEMOS_CACHE", c.dir, c.cache)
+	}
+	return nil
 }
 
 // nodes returns the nodes of the cluster, those that Up starts.
@@ -157,6 +222,9 @@ func (c *Cluster) Up(ctx context.Context) error {
 
 // Start builds what the toolchain lacks, starts what does not run, and returns when the API server answers.
 func (c *Cluster) Start(ctx context.Context) error {
+	if err := errors.Join(c.OneFileSystem(), c.refuseStrangers()); err != nil {
+		return err
+	}
 	tools, err := c.Tools(ctx)
 	if err != nil {
 		return err
@@ -238,7 +306,7 @@ func (c *Cluster) startMachines(ctx context.Context, tools *toolchain.Result, no
 	if err != nil {
 		return err
 	}
-	control, ok := running[controlPlane]
+	control, ok := named(running, controlPlane)
 	if !ok {
 		done := c.step("Start the control plane")
 		if control, err = c.startControlPlane(tools, creds, nodes); err != nil {
@@ -260,7 +328,7 @@ func (c *Cluster) startMachines(ctx context.Context, tools *toolchain.Result, no
 	}
 	for _, n := range nodes {
 		group.Go(func() error {
-			if m, ok := running[n.Name]; ok {
+			if m, ok := named(running, n.Name); ok {
 				return errors.Join(linkNode(control, m, n, nodes), c.importMissing(ctx, m, imageList(tools)))
 			}
 			done := c.step("Start %s", n.Name)
@@ -294,15 +362,26 @@ func rootFS(tools *toolchain.Result) string {
 	return dir
 }
 
-// programBinds shows programs of the toolchain inside a machine.
-func programBinds(tools *toolchain.Result, names ...string) ([]bind, error) {
+// programBinds shows programs of the toolchain inside a machine. The machine has its own links to them, which last when the cache
+// drops what it no longer needs.
+func programBinds(dir string, tools *toolchain.Result, names ...string) ([]bind, error) {
 	var binds []bind
+	if err := os.MkdirAll(filepath.Join(dir, "programs"), 0o755); err != nil {
+		return nil, err
+	}
 	for _, name := range names {
 		path, err := tools.Program(name)
 		if err != nil {
 			return nil, err
 		}
-		binds = append(binds, bind{Source: path, Target: programDir + "/" + name, ReadOnly: true})
+		own := filepath.Join(dir, "programs", name)
+		if err := os.Remove(own); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		if err := os.Link(path, own); err != nil {
+			return nil, err
+		}
+		binds = append(binds, bind{Source: own, Target: programDir + "/" + name, ReadOnly: true})
 	}
 	if exists("/lib/modules") {
 		binds = append(binds, bind{Source: "/lib/modules", Target: "/lib/modules", ReadOnly: true})
@@ -319,7 +398,7 @@ func (c *Cluster) startControlPlane(tools *toolchain.Result, creds *credentials,
 	if err := os.MkdirAll(etcd, 0o700); err != nil {
 		return machine{}, err
 	}
-	binds, err := programBinds(tools, "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+	binds, err := programBinds(dir, tools, "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 	if err != nil {
 		return machine{}, err
 	}
@@ -390,7 +469,7 @@ func (c *Cluster) startNode(tools *toolchain.Result, creds *credentials, control
 			return machine{}, err
 		}
 	}
-	binds, err := programBinds(tools, "kubelet", "kube-proxy", "kube-router")
+	binds, err := programBinds(dir, tools, "kubelet", "kube-proxy", "kube-router")
 	if err != nil {
 		return machine{}, err
 	}
@@ -421,6 +500,7 @@ func (c *Cluster) startNode(tools *toolchain.Result, creds *credentials, control
 		RootFS:   rootFS(tools),
 		Binds:    binds,
 		Sysctls:  nodeSysctls(),
+		Shadows:  nodeShadows(),
 		Services: nodeServices(n),
 	}, nil, func(m machine) error { return linkNode(control, m, n, nodes) })
 }
@@ -518,6 +598,9 @@ func (c *Cluster) Down(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := c.EndOrphans(ctx); err != nil {
+		return err
+	}
 	groups, err := hostCgroups()
 	if err != nil {
 		return err
@@ -532,23 +615,37 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return nil
 }
 
+// Environment is a variable that every process which works for this cluster on the host must carry, as "name=value".
+func (c *Cluster) Environment() (name, value string) { return "EPHEMOS_TESTBED", c.dir }
+
+// EndOrphans ends the processes on the host that a killed run left at work for this cluster.
+func (c *Cluster) EndOrphans(ctx context.Context) error {
+	name, value := c.Environment()
+	return endProcesses(ctx, name+"="+value)
+}
+
+// LockStack keeps other processes from deploying on this cluster until unlock is called.
+func (c *Cluster) LockStack(ctx context.Context) (unlock func(), err error) {
+	return lockFile(ctx, c.dir+".stack.lock")
+}
+
 // find returns a node and the running machines.
-func (c *Cluster) find(name string) (node, []node, map[string]machine, error) {
+func (c *Cluster) find(name string) (node, []machine, error) {
 	nodes, err := c.nodes()
 	if err != nil {
-		return node{}, nil, nil, err
+		return node{}, nil, err
 	}
 	running, err := findMachines(c.dir)
 	if err != nil {
-		return node{}, nil, nil, err
+		return node{}, nil, err
 	}
 	for _, n := range nodes {
 		if n.Name == name {
-			return n, nodes, running, nil
+			return n, running, nil
 		}
 	}
 	names, _ := c.NodeNames()
-	return node{}, nil, nil, fmt.Errorf("no node %q: the nodes are %s", name, strings.Join(names, ", "))
+	return node{}, nil, fmt.Errorf("no node %q: the nodes are %s", name, strings.Join(names, ", "))
 }
 
 // StopNode ends the node at once, as a power cut does: nobody is told.
@@ -558,11 +655,11 @@ func (c *Cluster) StopNode(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
-	n, _, running, err := c.find(name)
+	n, running, err := c.find(name)
 	if err != nil {
 		return err
 	}
-	m, ok := running[name]
+	m, ok := named(running, name)
 	if !ok {
 		return nil
 	}
@@ -578,7 +675,7 @@ func (c *Cluster) StopNode(ctx context.Context, name string) error {
 
 // StartNode starts a stopped node with the disks it had, and waits until it is ready.
 func (c *Cluster) StartNode(ctx context.Context, name string) error {
-	if _, _, _, err := c.find(name); err != nil {
+	if _, _, err := c.find(name); err != nil {
 		return err
 	}
 	return c.Up(ctx)
@@ -586,12 +683,17 @@ func (c *Cluster) StartNode(ctx context.Context, name string) error {
 
 // AddNode adds a node to the cluster, waits until it is ready, and returns its name.
 func (c *Cluster) AddNode(ctx context.Context) (string, error) {
-	nodes, err := c.nodes()
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return "", err
 	}
+	nodes, err := c.nodes()
 	n := newNode(len(nodes) + 1)
-	if err := c.saveNodes(append(nodes, n)); err != nil {
+	if err == nil {
+		err = c.saveNodes(append(nodes, n))
+	}
+	unlock()
+	if err != nil {
 		return "", err
 	}
 	return n.Name, c.Up(ctx)
@@ -614,6 +716,11 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 	if err := c.StopNode(ctx, name); err != nil {
 		return err
 	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := c.removeFromAPI(ctx, client, nodes[last]); err != nil {
 		return err
 	}
@@ -630,11 +737,11 @@ func (c *Cluster) Isolate(ctx context.Context, name string, cut bool) error {
 		return err
 	}
 	defer unlock()
-	n, _, running, err := c.find(name)
+	n, running, err := c.find(name)
 	if err != nil {
 		return err
 	}
-	control, ok := running[controlPlane]
+	control, ok := named(running, controlPlane)
 	if !ok {
 		return errors.New("the cluster is not running")
 	}
@@ -653,18 +760,18 @@ func (c *Cluster) between(ctx context.Context, a, b string, cut bool) error {
 		return err
 	}
 	defer unlock()
-	first, _, running, err := c.find(a)
+	first, running, err := c.find(a)
 	if err != nil {
 		return err
 	}
-	second, _, _, err := c.find(b)
+	second, _, err := c.find(b)
 	if err != nil {
 		return err
 	}
 	for _, pair := range [][2]node{{first, second}, {second, first}} {
-		m, ok := running[pair[0].Name]
+		m, ok := named(running, pair[0].Name)
 		if !ok {
-			return fmt.Errorf("node %q is not running", pair[0].Name)
+			continue // it gets its routes when it starts
 		}
 		if err := blackhole(m, pair[1], cut); err != nil {
 			return err
@@ -679,7 +786,7 @@ func (c *Cluster) Run(ctx context.Context, name string, args ...string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	m, ok := running[name]
+	m, ok := named(running, name)
 	if !ok {
 		return nil, fmt.Errorf("machine %q is not running", name)
 	}
@@ -705,7 +812,7 @@ func (c *Cluster) Status() ([]MachineStatus, error) {
 	}
 	var all []MachineStatus
 	for _, name := range append([]string{controlPlane}, names...) {
-		m, ok := running[name]
+		m, ok := named(running, name)
 		all = append(all, MachineStatus{Name: name, Running: ok, PID: m.pid})
 	}
 	return all, nil

@@ -3,6 +3,7 @@ package testbed
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -29,7 +30,7 @@ func TestAddonsAreValidObjectsAndCoverEveryNode(t *testing.T) {
 	var dns *appsv1.DaemonSet
 	for {
 		document, err := decoder.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)

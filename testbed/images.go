@@ -23,6 +23,12 @@ import (
 // that one again, with hard links instead of copies: image layers and blobs are never written to, containers write to directories
 // of their own, and only the two small databases are copied. Starting three nodes therefore imports nothing.
 
+// importer is the machine that fills a store, and buildingPrefix begins the name of a store that is not whole.
+const (
+	importer       = "importer"
+	buildingPrefix = "building-"
+)
+
 // containerdStore is where containerd keeps images inside a machine.
 const containerdStore = "/var/lib/containerd"
 
@@ -51,13 +57,29 @@ func (c *Cluster) imageStore(ctx context.Context, images []toolchain.Image, root
 		return store, nil
 	}
 	done := c.step("Import %d images into a store for the nodes", len(images))
-	building := filepath.Join(parent, "building")
-	machineDir := filepath.Join(machinesDir(c.dir), "importer")
-	if err := errors.Join(os.RemoveAll(building), os.RemoveAll(machineDir), os.MkdirAll(building, 0o700)); err != nil {
+	// An import that was killed half-way leaves its machine at work.
+	machines, err := findMachines(c.dir)
+	if err != nil {
 		return "", err
 	}
+	for _, m := range machines {
+		if m.Name == importer {
+			if err := m.kill(ctx); err != nil {
+				return "", err
+			}
+		}
+	}
+	machineDir := c.machineDir(importer)
+	if err := os.RemoveAll(machineDir); err != nil {
+		return "", err
+	}
+	building, err := os.MkdirTemp(parent, buildingPrefix)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(building) }()
 	spec := machineSpec{
-		Name:   "importer",
+		Name:   importer,
 		RootFS: rootfs,
 		Binds: []bind{
 			{Source: building, Target: containerdStore},
@@ -117,7 +139,7 @@ func (c *Cluster) dropOldStores(parent, keep string) error {
 	var stores []aged
 	for _, e := range entries {
 		info, err := e.Info()
-		if err == nil && e.IsDir() && e.Name() != keep && e.Name() != "building" {
+		if err == nil && e.IsDir() && e.Name() != keep {
 			stores = append(stores, aged{e.Name(), info.ModTime()})
 		}
 	}

@@ -100,6 +100,17 @@ func enterRoot(dir string, spec machineSpec) error {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
+	for key, value := range spec.Shadows {
+		file := filepath.Join(dir, "shadows", key)
+		if err := writeFile(file, []byte(value+"\n"), 0o644); err != nil {
+			return err
+		}
+		if target := in("/proc/sys/" + key); exists(target) {
+			if err := unix.Mount(file, target, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("shadow of %s: %w", key, err)
+			}
+		}
+	}
 	for _, b := range spec.Binds {
 		if err := bindInto(b, in(b.Target)); err != nil {
 			return fmt.Errorf("show %s as %s: %w", b.Source, b.Target, err)

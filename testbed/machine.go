@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -28,10 +30,13 @@ const initArgument = "machine-init"
 
 // machineSpec is what an init needs to know: written by the host as spec.json before the init starts.
 type machineSpec struct {
-	Name     string
-	RootFS   string // lower directory of the root overlay, read only
-	Binds    []bind
-	Sysctls  map[string]string // path below /proc/sys -> value
+	Name    string
+	RootFS  string // lower directory of the root overlay, read only
+	Binds   []bind
+	Sysctls map[string]string // path below /proc/sys -> value, of the machine's own namespaces
+	// Shadows are files of /proc/sys that belong to the whole host. The machine sees the value given here, and what it writes
+	// stays with it.
+	Shadows  map[string]string
 	Services []service
 	// Forward is the address inside the machine to which connections accepted on the inherited listener go; empty for none.
 	Forward string
@@ -50,13 +55,17 @@ type service struct {
 	Env  []string
 }
 
-// findMachines returns the running machines whose state lies below root, by name.
-func findMachines(root string) (map[string]machine, error) {
+// findMachines returns the running machines whose state lies below root.
+func findMachines(root string) ([]machine, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]machine{}
+	own, err := processNamespaces("self")
+	if err != nil {
+		return nil, err
+	}
+	var found []machine
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -67,14 +76,87 @@ func findMachines(root string) (map[string]machine, error) {
 			continue // it ended
 		}
 		args := bytes.Split(bytes.TrimRight(cmdline, "\x00"), []byte{0})
-		if len(args) != 3 || string(args[1]) != initArgument {
+		if len(args) != 3 || string(args[1]) != initArgument || filepath.Dir(string(args[2])) != machinesDir(root) {
 			continue
 		}
-		if dir := string(args[2]); filepath.Dir(dir) == machinesDir(root) {
-			found[filepath.Base(dir)] = machine{Name: filepath.Base(dir), dir: dir, pid: pid}
+		// Anybody may call a process so; only root's process that is the first of a PID namespace right below ours is a machine. A
+		// pod's processes are at least one level further down.
+		if theirs, err := processNamespaces(e.Name()); err != nil || !theirs.initBelow(own) {
+			continue
 		}
+		dir := string(args[2])
+		found = append(found, machine{Name: filepath.Base(dir), dir: dir, pid: pid})
 	}
 	return found, nil
+}
+
+// named returns the machine with the name.
+func named(machines []machine, name string) (machine, bool) {
+	i := slices.IndexFunc(machines, func(m machine) bool { return m.Name == name })
+	if i < 0 {
+		return machine{}, false
+	}
+	return machines[i], true
+}
+
+// namespacesOf is where a process stands: its user IDs, its user namespace, and its number in each PID namespace from ours down.
+type namespacesOf struct {
+	uids []string
+	user string
+	pids []string
+}
+
+func processNamespaces(pid string) (namespacesOf, error) {
+	var n namespacesOf
+	status, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
+	if err != nil {
+		return n, err
+	}
+	for line := range strings.Lines(string(status)) {
+		switch key, value, _ := strings.Cut(line, ":"); key {
+		case "Uid":
+			n.uids = strings.Fields(value)
+		case "NSpid":
+			n.pids = strings.Fields(value)
+		}
+	}
+	n.user, err = os.Readlink(filepath.Join("/proc", pid, "ns", "user"))
+	return n, err
+}
+
+// initBelow says whether the process is root's and the first of a PID namespace directly below that of own.
+func (n namespacesOf) initBelow(own namespacesOf) bool {
+	for _, uid := range n.uids {
+		if uid != "0" {
+			return false
+		}
+	}
+	return n.user == own.user && len(n.uids) > 0 && len(n.pids) == len(own.pids)+1 && n.pids[len(n.pids)-1] == "1"
+}
+
+// endProcesses kills every process of the host that carries the variable in its environment, and waits until none is left: what a
+// program that was killed half-way may leave behind.
+func endProcesses(ctx context.Context, variable string) error {
+	return poll(ctx, 30*time.Second, 20*time.Millisecond, "processes of an earlier run to end", func(context.Context) (bool, error) {
+		environs, err := filepath.Glob("/proc/[0-9]*/environ")
+		if err != nil {
+			return true, err
+		}
+		left := 0
+		for _, path := range environs {
+			environ, err := os.ReadFile(path)
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err != nil || pid == os.Getpid() || !slices.Contains(strings.Split(string(environ), "\x00"), variable) {
+				continue
+			}
+			left++
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if left > 0 {
+			return false, fmt.Errorf("%d are left", left)
+		}
+		return true, nil
+	})
 }
 
 // launch starts the machine's init in new namespaces and lets it go on once network has linked it. A machine whose caller
@@ -99,7 +181,7 @@ func launch(dir string, spec machineSpec, listener *os.File, network func(machin
 	}
 	defer func() { _ = proceed.Close() }()
 
-	cmd := exec.Command("/proc/self/exe", initArgument, dir)
+	cmd := exec.Command("/proc/self/exe", initArgument, dir) //nolint:noctx // a machine outlives the command that starts it
 	cmd.Args[0] = "testbed"
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -123,7 +205,7 @@ func launch(dir string, spec machineSpec, listener *os.File, network func(machin
 	go func() { exited <- cmd.Wait() }()
 	if err := network(m); err != nil {
 		_ = cmd.Process.Kill()
-		<-exited
+		<-exited //nolint:errcheck // it was killed
 		return m, fmt.Errorf("network of machine %s: %w", m.Name, err)
 	}
 	if _, err := proceed.Write([]byte{1}); err != nil {

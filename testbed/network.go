@@ -121,6 +121,10 @@ func linkNode(control, m machine, n node, nodes []node) error {
 		if other.Name == n.Name {
 			continue
 		}
+		// A cut that was never healed would make the other node an unusable gateway.
+		if err := h.RouteDel(blackholeRoute(other)); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("heal the cut from %s: %w", other.Name, err)
+		}
 		if err := h.RouteReplace(&netlink.Route{Dst: mustCIDR(other.PodCIDR), Gw: net.ParseIP(other.Address)}); err != nil {
 			return fmt.Errorf("route to the pods of %s: %w", other.Name, err)
 		}
@@ -152,7 +156,7 @@ func blackhole(m machine, target node, drop bool) error {
 		return err
 	}
 	defer done()
-	host := &netlink.Route{Dst: &net.IPNet{IP: net.ParseIP(target.Address), Mask: net.CIDRMask(32, 32)}, Type: unix.RTN_BLACKHOLE}
+	host := blackholeRoute(target)
 	pods := mustCIDR(target.PodCIDR)
 	if drop {
 		return errors.Join(h.RouteReplace(host), h.RouteReplace(&netlink.Route{Dst: pods, Type: unix.RTN_BLACKHOLE}))
@@ -161,6 +165,10 @@ func blackhole(m machine, target node, drop bool) error {
 		return err
 	}
 	return h.RouteReplace(&netlink.Route{Dst: pods, Gw: net.ParseIP(target.Address)})
+}
+
+func blackholeRoute(n node) *netlink.Route {
+	return &netlink.Route{Dst: &net.IPNet{IP: net.ParseIP(n.Address), Mask: net.CIDRMask(32, 32)}, Type: unix.RTN_BLACKHOLE}
 }
 
 func linkUp(h *netlink.Handle, name string) error {

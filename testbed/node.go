@@ -173,3 +173,16 @@ func nodeSysctls() map[string]string {
 		"net/ipv4/ip_unprivileged_port_start": "1024",
 	}
 }
+
+// nodeShadows are the host's settings that a kubelet insists on (k8s.io/component-helpers/node/util/sysctl). Here it finds them
+// as it wants them, and the host keeps its own.
+func nodeShadows() map[string]string {
+	return map[string]string{
+		"vm/overcommit_memory":      "1",
+		"vm/panic_on_oom":           "0",
+		"kernel/panic":              "10",
+		"kernel/panic_on_oops":      "1",
+		"kernel/keys/root_maxkeys":  "1000000",
+		"kernel/keys/root_maxbytes": "25000000",
+	}
+}

@@ -80,7 +80,7 @@ type Result struct {
 	rootfs   map[string]string
 }
 
-// Program returns the absolute path of a program, for example "kube-apiserver", "pulumi-resource-kubernetes" or "ephemos".
+// Program returns the absolute path of a program, for example "kube-apiserver", or "pulumi-resource-kubernetes".
 func (r *Result) Program(name string) (path string, err error) {
 	return find(r.programs, "program", name)
 }
@@ -118,9 +118,13 @@ func (r *Result) ImageRefs() map[string]string {
 // Ensure rewrites it. It is shared by all checkouts on the machine: the last Ensure wins.
 func (r *Result) ImagesFile() string { return imagesFile(r.cache) }
 
+// ReleaseTag is the tag by which the stack's ephemos:imageRegistry finds the programs of this repository. It moves with each Push.
+const ReleaseTag = "0.1.0"
+
 // Push copies the images of the result to a registry, for users with a cluster of their own. registry is a host with an optional
-// path, such as "registry.example.com/ephemos"; credentials come from the Docker configuration of the user. It returns name to
-// reference by digest ("registry.example.com/ephemos/spire-server@sha256:<hex>"); the digests are those of Image.
+// path, such as "registry.example.com/ephemos"; credentials come from the Docker configuration of the user. Each image gets the tag
+// of Image.Tag, the programs of this repository also ReleaseTag. It returns name to reference by digest, Image.Ref with the registry
+// for "ephemos.local": the content of a file that the stack's ephemos:imagesFile takes.
 func (r *Result) Push(ctx context.Context, registry string) (map[string]string, error) {
 	return push(ctx, r.images, registry)
 }

@@ -177,7 +177,6 @@ var builds = []build{
 		programs: []program{{"golangci-lint", "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}},
 		groups:   []Group{GroupCheck}, estimate: 60 * time.Second, space: 1500,
 	},
-	own("ephemos", ".", GroupStack, 145*time.Second, 2000),
 	own("payment", "./cmd/payment", GroupStack, 20*time.Second, 200),
 	own("user", "./cmd/user", GroupStack, 5*time.Second, 50),
 	own("order", "./cmd/order", GroupStack, 5*time.Second, 50),

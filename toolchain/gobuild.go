@@ -110,8 +110,11 @@ func (w *workspace) download(ctx context.Context, module, path string) (dir, ver
 	if jsonErr := json.Unmarshal(out, &downloaded); err == nil {
 		err = jsonErr
 	}
-	if err != nil || downloaded.Error != "" {
-		return "", "", false, fmt.Errorf("go mod download %s failed: %v %s%s", path, err, downloaded.Error, stderr.Bytes())
+	if downloaded.Error != "" {
+		err = errors.New(downloaded.Error)
+	}
+	if err != nil {
+		return "", "", false, fmt.Errorf("go mod download %s failed: %w %s", path, err, stderr.Bytes())
 	}
 	cmd = w.goCommand(ctx, module, "list", "-m", "-json", path)
 	cmd.Stderr = &stderr

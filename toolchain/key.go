@@ -6,7 +6,6 @@ import (
 	"fmt"
 	gobuild "go/build"
 	"hash"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -159,7 +158,7 @@ func (w *workspace) imageKey(img image, programKey string) string {
 		definition := *debianImage
 		definition.estimate, definition.space = 0, 0
 		fmt.Fprintf(h, "%#v\n", definition)
-		io.WriteString(h, definition.tree.Fingerprint())
+		fmt.Fprint(h, definition.tree.Fingerprint())
 	}
 	return sum(h)
 }
@@ -168,6 +167,6 @@ func (w *workspace) imageKey(img image, programKey string) string {
 func (w *workspace) rootfsKey(r rootfs) string {
 	h := newKey("rootfs")
 	fmt.Fprintln(h, w.goEnv.GOARCH, r.name)
-	io.WriteString(h, r.tree.Fingerprint())
+	fmt.Fprint(h, r.tree.Fingerprint())
 	return sum(h)
 }

@@ -19,8 +19,7 @@ func push(ctx context.Context, images map[string]Image, registry string) (map[st
 	refs := map[string]string{}
 	for _, n := range slices.Sorted(maps.Keys(images)) {
 		img := images[n]
-		_, version, _ := strings.Cut(img.Tag, ":")
-		tag, err := name.NewTag(registry+"/"+n+":"+version, name.StrictValidation)
+		tag, err := name.NewTag(registry+strings.TrimPrefix(img.Tag, registryHost), name.StrictValidation)
 		if err != nil {
 			return nil, fmt.Errorf("registry %q: %w", registry, err)
 		}
@@ -28,10 +27,25 @@ func push(ctx context.Context, images map[string]Image, registry string) (map[st
 		if err != nil {
 			return nil, err
 		}
-		if err := remote.Write(tag, content, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
-			return nil, fmt.Errorf("push of %s: %w", n, err)
+		tags := []name.Tag{tag}
+		if ours(n) {
+			tags = append(tags, tag.Context().Tag(ReleaseTag))
 		}
-		refs[n] = tag.Context().Digest(img.Digest).String()
+		for _, tag := range tags {
+			if err := remote.Write(tag, content, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+				return nil, fmt.Errorf("push of %s: %w", tag, err)
+			}
+		}
+		refs[n] = registry + strings.TrimPrefix(img.Ref, registryHost)
 	}
 	return refs, nil
+}
+
+// ours tells whether an image holds a program of this repository.
+func ours(imageName string) bool {
+	return slices.ContainsFunc(images, func(img image) bool {
+		return img.name == imageName && slices.ContainsFunc(builds, func(b build) bool {
+			return b.version == "" && slices.ContainsFunc(b.programs, func(p program) bool { return p.name == img.program })
+		})
+	})
 }

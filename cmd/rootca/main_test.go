@@ -66,7 +66,7 @@ func TestCreatesRoot(t *testing.T) {
 	require.True(t, certificate.NotBefore.Before(start))
 
 	require.Contains(t, out, "Root CA created")
-	for _, line := range strings.Split(string(s.Data["tls.key"]), "\n") {
+	for line := range strings.SplitSeq(string(s.Data["tls.key"]), "\n") {
 		if len(line) > 10 {
 			require.NotContains(t, out, line, "the key must not be logged")
 		}

@@ -43,6 +43,7 @@
 package loadbalancer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -117,21 +118,14 @@ type LoadBalancer struct {
 // WithDefaults returns the arguments with every field that is not set filled
 // with its default.
 func (a Args) WithDefaults() Args {
-	setDefault(&a.Name, defaultName)
-	setDefault(&a.ServerService, "spire-server")
-	setDefault(&a.Port, defaultPort)
-	setDefault(&a.ClusterDomain, "cluster.local")
-	setDefault(&a.MaxConnections, defaultMaxConnections)
-	setDefault(&a.Spread, manifest.SpreadZones)
+	a.Name = cmp.Or(a.Name, defaultName)
+	a.ServerService = cmp.Or(a.ServerService, "spire-server")
+	a.Port = cmp.Or(a.Port, defaultPort)
+	a.ClusterDomain = cmp.Or(a.ClusterDomain, "cluster.local")
+	a.MaxConnections = cmp.Or(a.MaxConnections, defaultMaxConnections)
+	a.Spread = cmp.Or(a.Spread, manifest.SpreadZones)
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "20m", Memory: "64Mi", MemoryLimit: "256Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Address returns the DNS name for the agents, which is LoadBalancer.Address as

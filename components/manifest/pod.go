@@ -63,6 +63,23 @@ func HostPath(volume, path, kind string) corev1.VolumeArgs {
 	}}
 }
 
+// lostNodeSeconds is how long a pod stays bound to a node that Kubernetes has
+// given up, instead of its default of five minutes.
+const lostNodeSeconds = 30
+
+// LeaveLostNode are the tolerations of a pod that another node takes over soon
+// after its own is gone.
+func LeaveLostNode() corev1.TolerationArray {
+	out := corev1.TolerationArray{}
+	for _, taint := range []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"} {
+		out = append(out, corev1.TolerationArgs{
+			Key: pulumi.String(taint), Operator: pulumi.String("Exists"), Effect: pulumi.String("NoExecute"),
+			TolerationSeconds: pulumi.Int(lostNodeSeconds),
+		})
+	}
+	return out
+}
+
 func keyPaths(files map[string]string) corev1.KeyToPathArray {
 	items := make(corev1.KeyToPathArray, 0, len(files))
 	for _, key := range slices.Sorted(maps.Keys(files)) {

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,21 +164,14 @@ type Cluster struct {
 func Ports() (postgres, status, metrics int) { return port, statusPort, metricsPort }
 
 func (a Args) withDefaults() Args {
-	setDefault(&a.Name, defaultName)
-	setDefault(&a.Database, defaultDatabase)
-	setDefault(&a.Instances, defaultInstances)
-	setDefault(&a.Durability, Required)
-	setDefault(&a.StorageSize, defaultStorageSize)
-	setDefault(&a.Await, Primary)
+	a.Name = cmp.Or(a.Name, defaultName)
+	a.Database = cmp.Or(a.Database, defaultDatabase)
+	a.Instances = cmp.Or(a.Instances, defaultInstances)
+	a.Durability = cmp.Or(a.Durability, Required)
+	a.StorageSize = cmp.Or(a.StorageSize, defaultStorageSize)
+	a.Await = cmp.Or(a.Await, Primary)
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "100m", Memory: "384Mi", MemoryLimit: "512Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 var (
@@ -352,8 +346,8 @@ func (a Args) roleSpec() pulumi.Map {
 		"name":    pulumi.String(a.Database),
 		"comment": pulumi.String("owner of the database; logs in by certificate only"),
 		"login":   pulumi.Bool(true), "disablePassword": pulumi.Bool(true),
-		"superuser": pulumi.Bool(false), "createdb": pulumi.Bool(false), "createrole": pulumi.Bool(false),
-		"replication": pulumi.Bool(false), "bypassrls": pulumi.Bool(false),
+		// superuser, createdb, createrole, replication and bypassrls are false unless said. Said, they would go when the operator
+		// writes the object back without empty fields, and the next update would find a change.
 		"clientCertificate": pulumi.Map{"enabled": pulumi.Bool(true)},
 		// The role owns the database: it goes with the cluster.
 		"databaseRoleReclaimPolicy": pulumi.String("retain"),

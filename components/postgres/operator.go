@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -74,8 +75,8 @@ type Operator struct {
 }
 
 func (a OperatorArgs) withDefaults() OperatorArgs {
-	setDefault(&a.Namespace, operatorNamespace)
-	setDefault(&a.Replicas, 2)
+	a.Namespace = cmp.Or(a.Namespace, operatorNamespace)
+	a.Replicas = cmp.Or(a.Replicas, 2)
 	if len(a.WatchNamespaces) == 0 {
 		a.WatchNamespaces = []string{"spire-server"}
 	}
@@ -274,18 +275,6 @@ func configName() string {
 	return manifest.Hashed("cnpg-controller-manager-config", texts...)
 }
 
-// lost takes an operator off a node that is gone well before the default of five minutes.
-func lost() corev1.TolerationArray {
-	out := corev1.TolerationArray{}
-	for _, key := range []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"} {
-		out = append(out, corev1.TolerationArgs{
-			Key: pulumi.String(key), Operator: pulumi.String("Exists"), Effect: pulumi.String("NoExecute"),
-			TolerationSeconds: pulumi.Int(30),
-		})
-	}
-	return out
-}
-
 func (a OperatorArgs) deployment() *appsv1.DeploymentArgs {
 	affinity, spread := manifest.SpreadPreferred.Place(a.identity().Selector())
 	check := func(period, failures int) *corev1.ProbeArgs {
@@ -300,7 +289,7 @@ func (a OperatorArgs) deployment() *appsv1.DeploymentArgs {
 		ServiceAccountName: pulumi.String(operatorAccount), AutomountServiceAccountToken: pulumi.Bool(true),
 		SecurityContext: manifest.RestrictedPod(operatorUser),
 		Affinity:        affinity, TopologySpreadConstraints: spread,
-		Tolerations:                   lost(),
+		Tolerations:                   manifest.LeaveLostNode(),
 		TerminationGracePeriodSeconds: pulumi.Int(10),
 		Containers: corev1.ContainerArray{corev1.ContainerArgs{
 			Name: pulumi.String("manager"), Image: a.Image, ImagePullPolicy: pulumi.String("IfNotPresent"),

@@ -14,6 +14,7 @@
 package workloads
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -43,8 +44,6 @@ const (
 	drainDelay      = 5 * time.Second
 	shutdownTimeout = 10 * time.Second
 	gracePeriod     = callTimeout + drainDelay + shutdownTimeout + 10*time.Second
-	// lostAfter, in seconds, is how long pods stay bound to a node that Kubernetes has given up.
-	lostAfter = 30
 )
 
 // Images are the images of the services' programs, whose entry points are the programs.
@@ -95,20 +94,13 @@ type Workloads struct {
 }
 
 func (a Args) withDefaults() Args {
-	setDefault(&a.Namespace, "services")
-	setDefault(&a.Replicas, 3)
-	setDefault(&a.Spread, manifest.SpreadPreferred)
-	setDefault(&a.CSIDriver, "csi.spiffe.io")
-	setDefault(&a.ClusterDomain, "cluster.local")
+	a.Namespace = cmp.Or(a.Namespace, "services")
+	a.Replicas = cmp.Or(a.Replicas, 3)
+	a.Spread = cmp.Or(a.Spread, manifest.SpreadPreferred)
+	a.CSIDriver = cmp.Or(a.CSIDriver, "csi.spiffe.io")
+	a.ClusterDomain = cmp.Or(a.ClusterDomain, "cluster.local")
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "20m", Memory: "32Mi", MemoryLimit: "128Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (a Args) validate() error {
@@ -268,7 +260,7 @@ func (a Args) pod(s Service) *corev1.PodSpecArgs {
 		ServiceAccountName: pulumi.String(s.Name), AutomountServiceAccountToken: pulumi.Bool(false),
 		EnableServiceLinks: pulumi.Bool(false),
 		SecurityContext:    manifest.RestrictedPod(user),
-		Affinity:           affinity, TopologySpreadConstraints: spread, Tolerations: lost(),
+		Affinity:           affinity, TopologySpreadConstraints: spread, Tolerations: manifest.LeaveLostNode(),
 		TerminationGracePeriodSeconds: pulumi.Int(int(gracePeriod.Seconds())),
 		DnsConfig: &corev1.PodDNSConfigArgs{Options: corev1.PodDNSConfigOptionArray{
 			dnsOption("ndots", 1), dnsOption("timeout", 1), dnsOption("attempts", 3),
@@ -335,15 +327,4 @@ func check(path string, period, failures int) *corev1.ProbeArgs {
 
 func dnsOption(name string, value int) corev1.PodDNSConfigOptionArgs {
 	return corev1.PodDNSConfigOptionArgs{Name: pulumi.String(name), Value: pulumi.String(strconv.Itoa(value))}
-}
-
-func lost() corev1.TolerationArray {
-	out := corev1.TolerationArray{}
-	for _, key := range []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"} {
-		out = append(out, corev1.TolerationArgs{
-			Key: pulumi.String(key), Operator: pulumi.String("Exists"), Effect: pulumi.String("NoExecute"),
-			TolerationSeconds: pulumi.Int(lostAfter),
-		})
-	}
-	return out
 }

@@ -1,8 +1,8 @@
 // Package status tells how a deployed stack is: its nodes, SPIRE servers, load balancer entries, database, agents, registration
 // entries and services.
 //
-// What flows in: a kubeconfig that may list pods, read through the API server's pod proxy and execute programs in pods. What comes
-// out: a Report, its problems in words, and a table.
+// What flows in: a kubeconfig that may list pods, get what keeps them (StatefulSets, Deployments, DaemonSets, Postgres Clusters), read through the API server's pod proxy and execute programs in pods. What comes
+// out: a Report, its problems and warnings in words, and a table.
 package status
 
 import (
@@ -36,7 +36,12 @@ const (
 	servicesNamespace = "services"
 	serverSelector    = "app.kubernetes.io/name=spire-server,app.kubernetes.io/component=server"
 	entrySelector     = "app.kubernetes.io/part-of=ephemos,app.kubernetes.io/component=load-balancer"
-	databaseSelector  = "cnpg.io/cluster=spire-db"
+	databaseCluster   = "spire-db"
+	databaseSelector  = "cnpg.io/cluster=" + databaseCluster
+	instanceSelector  = databaseSelector + ",cnpg.io/podRole=instance"
+	serverSet         = "spire-server"
+	agentNamespace    = "spire-agent"
+	agentSet          = "spire-agent"
 	serverContainer   = "spire-server"
 	serverProgram     = "/opt/spire/bin/spire-server"
 	serverSocket      = "/run/spire/socket/private/api.sock"
@@ -54,7 +59,14 @@ type Report struct {
 	Agents   int // attested agents
 	Records  int // registration entries
 	Services []Service
+	Parts    []Part
 	Errors   []error
+}
+
+// Part is what keeps the pods of one part of the stack, with how many it wants and how many of those are ready.
+type Part struct {
+	Kind, Name     string
+	Desired, Ready int
 }
 
 // Node is one node of the cluster.
@@ -65,26 +77,29 @@ type Node struct {
 
 // Server is one SPIRE server.
 type Server struct {
-	Pod, Node string
-	Ready     bool
+	Pod, Node   string
+	Ready       bool
+	Terminating bool // going away: what replaces it is another pod
 }
 
 // Entry is one load balancer in front of the servers.
 type Entry struct {
-	Pod, Node string
-	Ready     bool
-	Up        []string // the servers that its health checks reach
+	Pod, Node   string
+	Ready       bool
+	Terminating bool
+	Up          []string // the servers that its health checks reach
 }
 
 // Instance is one Postgres instance. Lag is how far the standby's replay is behind the primary.
 type Instance struct {
-	Pod, Node string
-	Ready     bool
-	Role      string // primary or standby
-	State     string // of a standby's replication: streaming, or empty when it does not replicate
-	Sync      string // of a standby: quorum or sync when the primary waits for it, potential, or async
-	LagBytes  int64
-	Lag       time.Duration
+	Pod, Node   string
+	Ready       bool
+	Terminating bool
+	Role        string // primary or standby
+	State       string // of a standby's replication: streaming, or empty when it does not replicate
+	Sync        string // of a standby: quorum or sync when the primary waits for it, potential, or async
+	LagBytes    int64
+	Lag         time.Duration
 }
 
 // Synchronous says whether the primary counts this standby towards an acknowledged commit.
@@ -92,9 +107,10 @@ func (i Instance) Synchronous() bool { return i.Sync == "quorum" || i.Sync == "s
 
 // Service is one pod of a service that holds an identity.
 type Service struct {
-	Pod, Node string
-	Ready     bool
-	Stats     Stats
+	Pod, Node   string
+	Ready       bool
+	Terminating bool
+	Stats       Stats
 }
 
 // Stats is what a service says of itself on /stats.
@@ -155,6 +171,7 @@ func (c *Client) Read(ctx context.Context) Report {
 	part("load balancer", func() (err error) { r.Entries, err = c.entries(ctx); return err })
 	part("database", func() (err error) { r.Database, err = c.database(ctx); return err })
 	part("services", func() (err error) { r.Services, err = c.services(ctx); return err })
+	part("parts", func() (err error) { r.Parts, err = c.parts(ctx); return err })
 	wg.Wait()
 	return r
 }
@@ -187,8 +204,10 @@ func (c *Client) pods(ctx context.Context, namespace, selector string) ([]corev1
 	return list.Items, nil
 }
 
+func terminating(pod corev1.Pod) bool { return pod.DeletionTimestamp != nil }
+
 func ready(pod corev1.Pod) bool {
-	return pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+	return !terminating(pod) && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	})
 }
@@ -199,7 +218,7 @@ func (c *Client) servers(ctx context.Context) (servers []Server, agents, records
 		return nil, 0, 0, err
 	}
 	for _, p := range pods {
-		servers = append(servers, Server{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p)})
+		servers = append(servers, Server{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p), Terminating: terminating(p)})
 	}
 	// Every server answers from the same database: ask the first that is ready.
 	for _, s := range servers {
@@ -235,7 +254,7 @@ func (c *Client) entries(ctx context.Context) ([]Entry, error) {
 	}
 	var entries []Entry
 	for _, p := range pods {
-		e := Entry{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p)}
+		e := Entry{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p), Terminating: terminating(p)}
 		if e.Ready {
 			text, err := c.get(ctx, p, balancerPort, "stats;csv")
 			if err != nil {
@@ -277,7 +296,7 @@ const replicationQuery = `SELECT application_name, state, sync_state, COALESCE(p
 	`COALESCE(EXTRACT(EPOCH FROM replay_lag) * 1000, 0)::bigint FROM pg_stat_replication`
 
 func (c *Client) database(ctx context.Context) ([]Instance, error) {
-	pods, err := c.pods(ctx, serverNamespace, databaseSelector+",cnpg.io/podRole=instance")
+	pods, err := c.pods(ctx, serverNamespace, instanceSelector)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +305,7 @@ func (c *Client) database(ctx context.Context) ([]Instance, error) {
 		primary   string
 	)
 	for _, p := range pods {
-		i := Instance{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p), Role: "standby"}
+		i := Instance{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p), Terminating: terminating(p), Role: "standby"}
 		if p.Labels["cnpg.io/instanceRole"] == "primary" {
 			i.Role = "primary"
 			if i.Ready {
@@ -337,11 +356,11 @@ func (c *Client) services(ctx context.Context) ([]Service, error) {
 		errs     []error
 	)
 	for _, p := range pods {
+		s := Service{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p), Terminating: terminating(p)}
 		if p.Status.Phase != corev1.PodRunning {
-			services = append(services, Service{Pod: p.Name, Node: p.Spec.NodeName})
+			services = append(services, s)
 			continue
 		}
-		s := Service{Pod: p.Name, Node: p.Spec.NodeName, Ready: ready(p)}
 		text, err := c.get(ctx, p, servicesPort, "stats")
 		if err == nil {
 			err = json.Unmarshal(text, &s.Stats)
@@ -381,29 +400,40 @@ func (r Report) Problems() []string {
 	var p []string
 	add := func(format string, args ...any) { p = append(p, fmt.Sprintf(format, args...)) }
 	for _, err := range r.Errors {
-		add("%v", err)
+		add("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, n := range r.Nodes {
 		if !n.Ready {
 			add("node %s is not ready", n.Name)
 		}
 	}
+	for _, part := range r.Parts {
+		switch {
+		case part.Desired == 0:
+			add("%s %s wants no pods", part.Kind, part.Name)
+		case part.Ready < part.Desired:
+			add("%d of %d pods of %s %s are ready", part.Ready, part.Desired, part.Kind, part.Name)
+		}
+	}
 	for _, s := range r.Servers {
-		if !s.Ready {
+		if !s.Ready && !s.Terminating {
 			add("server %s is not ready", s.Pod)
 		}
 	}
+	servers, agents := r.desired(statefulSet, serverSet), r.desired(daemonSet, agentSet)
 	for _, e := range r.Entries {
 		switch {
+		case e.Terminating:
 		case !e.Ready:
 			add("load balancer entry %s is not ready", e.Pod)
-		case len(e.Up) < len(r.Servers):
-			add("load balancer entry %s reaches %d of %d servers", e.Pod, len(e.Up), len(r.Servers))
+		case len(e.Up) < servers:
+			add("load balancer entry %s reaches %d of %d servers", e.Pod, len(e.Up), servers)
 		}
 	}
 	primaries, synchronous := 0, 0
 	for _, i := range r.Database {
 		switch {
+		case i.Terminating:
 		case i.Role == "primary":
 			primaries++
 		case i.State != "streaming":
@@ -418,11 +448,12 @@ func (r Report) Problems() []string {
 	if len(r.Database) > 1 && synchronous == 0 {
 		add("no database standby is synchronous")
 	}
-	if len(r.Nodes) > 0 && r.Agents < len(r.Nodes) {
-		add("%d of %d agents are attested", r.Agents, len(r.Nodes))
+	if r.Agents < agents {
+		add("%d of %d agents are attested", r.Agents, agents)
 	}
 	for _, s := range r.Services {
 		switch {
+		case s.Terminating:
 		case !s.Ready:
 			add("service pod %s is not ready", s.Pod)
 		case s.Stats.Serial == "":
@@ -432,6 +463,28 @@ func (r Report) Problems() []string {
 		}
 	}
 	return p
+}
+
+func (r Report) desired(kind, name string) int {
+	for _, part := range r.Parts {
+		if part.Kind == kind && part.Name == name {
+			return part.Desired
+		}
+	}
+	return 0
+}
+
+// Warnings says in words what went wrong since the pods started and may be over; nil when nothing did.
+func (r Report) Warnings() []string {
+	var warnings []string
+	for _, s := range r.Services {
+		calls := s.Stats.Calls
+		if failed := calls.Failed + calls.Denied; s.Stats.Service == driver && failed > 0 {
+			warnings = append(warnings, fmt.Sprintf("service pod %s: %d of %d calls failed, last: %s",
+				s.Pod, failed, calls.OK+failed, cmp.Or(strings.Join(strings.Fields(s.Stats.LastError), " "), "unknown")))
+		}
+	}
+	return warnings
 }
 
 // WaitHealthy returns when a report has no problem, or after limit with the problems of the last one.
@@ -456,7 +509,7 @@ func WaitHealthy(ctx context.Context, kubeconfig string, limit time.Duration) er
 	}
 }
 
-// Show writes the report of the cluster as a table, followed by its problems.
+// Show writes the report of the cluster as a table, followed by its warnings and problems.
 func Show(ctx context.Context, kubeconfig string, out io.Writer) error {
 	client, err := NewClient(kubeconfig)
 	if err != nil {
@@ -465,7 +518,7 @@ func Show(ctx context.Context, kubeconfig string, out io.Writer) error {
 	return client.Read(ctx).Write(out, time.Now())
 }
 
-// Write writes the report as a table. now is what expiry is counted from.
+// Write writes the report as a table, followed by its warnings and problems. now is what expiry is counted from.
 func (r Report) Write(out io.Writer, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	row := func(cells ...any) {
@@ -481,6 +534,12 @@ func (r Report) Write(out io.Writer, now time.Time) error {
 		}
 		return "NOT READY"
 	}
+	label := func(pod string, terminating bool) string {
+		if terminating {
+			return pod + " (terminating)"
+		}
+		return pod
+	}
 	row("\nNODE", "ZONE", "STATE")
 	for _, n := range r.Nodes {
 		row(n.Name, n.Zone, mark(n.Ready))
@@ -493,19 +552,19 @@ func (r Report) Write(out io.Writer, now time.Time) error {
 				by = append(by, e.Pod)
 			}
 		}
-		row(s.Pod, s.Node, mark(s.Ready), cmp.Or(strings.Join(by, ", "), "-"))
+		row(label(s.Pod, s.Terminating), s.Node, mark(s.Ready), cmp.Or(strings.Join(by, ", "), "-"))
 	}
 	row("\nDATABASE", "NODE", "ROLE", "REPLICATION", "LAG")
 	for _, i := range r.Database {
 		if i.Role == "primary" {
-			row(i.Pod, i.Node, i.Role, mark(i.Ready), "-")
+			row(label(i.Pod, i.Terminating), i.Node, i.Role, mark(i.Ready), "-")
 			continue
 		}
 		kind := "asynchronous"
 		if i.Synchronous() {
 			kind = "synchronous (" + i.Sync + ")"
 		}
-		row(i.Pod, i.Node, i.Role, cmp.Or(i.State, "NOT STREAMING")+", "+kind, fmt.Sprintf("%d B, %d ms", i.LagBytes, i.Lag.Milliseconds()))
+		row(label(i.Pod, i.Terminating), i.Node, i.Role, cmp.Or(i.State, "NOT STREAMING")+", "+kind, fmt.Sprintf("%d B, %d ms", i.LagBytes, i.Lag.Milliseconds()))
 	}
 	row("\nAGENTS ATTESTED", r.Agents)
 	row("REGISTRATION ENTRIES", r.Records)
@@ -520,10 +579,15 @@ func (r Report) Write(out io.Writer, now time.Time) error {
 			ok, failed = fmt.Sprint(s.Stats.Calls.OK), fmt.Sprint(s.Stats.Calls.Failed+s.Stats.Calls.Denied)
 			retried = fmt.Sprint(s.Stats.Calls.Retried)
 		}
-		row(s.Pod, s.Stats.SPIFFEID, time.Duration(s.Stats.TTL)*time.Second, expires, s.Stats.Rotations, ok, failed, retried)
+		row(label(s.Pod, s.Terminating), s.Stats.SPIFFEID, time.Duration(s.Stats.TTL)*time.Second, expires, s.Stats.Rotations, ok, failed, retried)
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, warning := range r.Warnings() {
+		if _, err := fmt.Fprintln(out, "WARNING:", warning); err != nil {
+			return err
+		}
 	}
 	problems := r.Problems()
 	for _, p := range problems {

@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"ephemos.dev/deploy/testbed"
 	"github.com/stretchr/testify/require"
@@ -37,7 +39,9 @@ func testIsolation(t *testing.T) {
 	require.NotContains(t, ours, host, "a process of the testbed lives in the host's network namespace")
 	require.Greater(t, len(ours), len(machines), "pods have namespaces of their own")
 
-	watched := watchHost(t, testbed.PodRange, testbed.ServiceRange, testbed.LinkRange, nowhere+"/32")
+	ranges := []string{testbed.PodRange, testbed.ServiceRange, testbed.LinkRange, nowhere + "/32"}
+	requireWatchSees(t, ranges)
+	watched := watchInterfaces(t, ranges...)
 
 	for name, path := range ours {
 		t.Run("namespace "+name, func(t *testing.T) {
@@ -52,9 +56,13 @@ func testIsolation(t *testing.T) {
 	}
 	// Tried for real: from every machine, and from inside a pod's namespace, whose packets go to its node and must end there.
 	for name, path := range ours {
-		out, err := exec.CommandContext(t.Context(), "nsenter", "--net="+path, "bash", "-c", "exec 3<>/dev/udp/"+nowhere+"/9 && echo x >&3; "+
-			"timeout 2 bash -c 'exec 3<>/dev/tcp/"+nowhere+"/9'").CombinedOutput()
+		if _, err := os.Stat(path); err != nil {
+			continue // its last process has ended meanwhile
+		}
+		out, err := exec.CommandContext(t.Context(), "nsenter", "--net="+path, "bash", "-c", "echo x >/dev/udp/"+nowhere+"/9; "+
+			"timeout 5 bash -c 'echo x >/dev/tcp/"+nowhere+"/9'").CombinedOutput()
 		require.Error(t, err, "%s reaches %s: %s", name, nowhere, out)
+		require.Regexp(t, "unreachable|No route to host", string(out), "%s: refused for want of a route, not for want of an answer", name)
 	}
 	require.Zero(t, watched.packets.Load(), "packets of the testbed were seen on the host: %v", watched.first.Load())
 }
@@ -135,20 +143,20 @@ type watch struct {
 	first   atomic.Value
 }
 
-// watchHost listens on every interface of the host except the loopback until the test ends.
-func watchHost(t *testing.T, ranges ...string) *watch {
+// watchInterfaces listens on every interface but the loopback, in both directions, until the test ends. It watches the network
+// namespace of the thread that calls it.
+func watchInterfaces(t *testing.T, ranges ...string) *watch {
 	t.Helper()
 	w := &watch{}
 	nets := make([]*net.IPNet, len(ranges))
 	for i, r := range ranges {
 		nets[i] = mustParse(r)
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(htons(unix.ETH_P_IP)))
+	// Only a socket for all protocols is shown what goes out (packet(7)).
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(htons(unix.ETH_P_ALL)))
 	require.NoError(t, err)
 	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}))
 	done, stopped := make(chan struct{}), make(chan struct{})
-	loopback, err := net.InterfaceByName("lo")
-	require.NoError(t, err)
 	go func() {
 		defer close(stopped)
 		packet := make([]byte, 128)
@@ -159,10 +167,8 @@ func watchHost(t *testing.T, ranges ...string) *watch {
 				return
 			default:
 			}
-			if err != nil || n < 20 {
-				continue
-			}
-			if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Ifindex == loopback.Index {
+			l, ok := from.(*unix.SockaddrLinklayer)
+			if err != nil || !ok || n < 20 || l.Protocol != htons(unix.ETH_P_IP) || l.Hatype == unix.ARPHRD_LOOPBACK {
 				continue
 			}
 			source, destination := net.IP(packet[12:16]), net.IP(packet[16:20])
@@ -180,6 +186,48 @@ func watchHost(t *testing.T, ranges ...string) *watch {
 		_ = syscall.Close(fd)
 	})
 	return w
+}
+
+// requireWatchSees shows that the watch would notice: in a network namespace made for it, where a way out exists, one packet is sent
+// that way, and seen.
+func requireWatchSees(t *testing.T, ranges []string) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	host, err := netns.Get()
+	require.NoError(t, err)
+	defer func() { _ = host.Close() }()
+	control, err := netns.New() // this thread is in it now
+	require.NoError(t, err)
+	defer func() {
+		_ = control.Close()
+		require.NoError(t, netns.Set(host))
+	}()
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = "out"
+	require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: "far"}))
+	for _, name := range []string{"out", "far"} {
+		l, err := netlink.LinkByName(name)
+		require.NoError(t, err)
+		require.NoError(t, netlink.LinkSetUp(l))
+	}
+	out, err := netlink.LinkByName("out")
+	require.NoError(t, err)
+	address, err := netlink.ParseAddr("192.0.2.1/24")
+	require.NoError(t, err)
+	require.NoError(t, netlink.AddrAdd(out, address))
+	require.NoError(t, netlink.NeighAdd(&netlink.Neigh{LinkIndex: out.Attrs().Index, IP: net.ParseIP("192.0.2.2"), State: netlink.NUD_PERMANENT,
+		HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}}))
+	require.NoError(t, netlink.RouteAdd(&netlink.Route{Dst: mustParse("0.0.0.0/0"), Gw: net.ParseIP("192.0.2.2")}))
+
+	w := watchInterfaces(t, ranges...)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	require.NoError(t, err)
+	defer func() { _ = syscall.Close(fd) }()
+	to := &unix.SockaddrInet4{Port: 9}
+	copy(to.Addr[:], net.ParseIP(nowhere).To4())
+	require.NoError(t, unix.Sendto(fd, []byte("x"), 0, to))
+	require.Eventually(t, func() bool { return w.packets.Load() > 0 }, 5*time.Second, 10*time.Millisecond, "the watch does not see a packet that leaves")
 }
 
 func htons(v uint16) uint16 {

@@ -17,7 +17,7 @@ func leftovers(t *testing.T) []string {
 	kinds, err := k8s.RunKubectlAndGetOutputContextE(t, t.Context(), in(""), "api-resources", "--namespaced=false", "--verbs=list", "-o", "name")
 	require.NoError(t, err)
 	var listable []string
-	for _, kind := range strings.Fields(kinds) {
+	for kind := range strings.FieldsSeq(kinds) {
 		if !strings.HasPrefix(kind, "componentstatuses") && !strings.Contains(kind, ":") {
 			listable = append(listable, kind)
 		}

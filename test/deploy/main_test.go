@@ -21,6 +21,7 @@ import (
 	"ephemos.dev/deploy/toolchain"
 	"github.com/gruntwork-io/terratest/modules/k8s"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // What every test works on.
@@ -29,6 +30,8 @@ var (
 	cluster *testbed.Cluster
 	tools   *toolchain.Result
 	client  *status.Client
+	// hostBefore is what the host had before the first machine.
+	hostBefore []string
 )
 
 func TestMain(m *testing.M) {
@@ -69,9 +72,19 @@ func runTests(m *testing.M) (code int, err error) {
 	if err := os.Setenv("PATH", filepath.Dir(kubectl)+":"+os.Getenv("PATH")); err != nil {
 		return 0, err
 	}
+	// Another run of these tests would take this one's cluster away.
+	lock, err := os.OpenFile(dir+".tests.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = lock.Close() }()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return 0, fmt.Errorf("other deploy tests run with the state directory %s: set EPHEMOS_TEST_STATE to another: %w", dir, err)
+	}
 	if err := cluster.Down(ctx); err != nil {
 		return 0, err
 	}
+	hostBefore = hostState()
 	if os.Getenv("EPHEMOS_TEST_KEEP") == "" {
 		defer func() { err = errors.Join(err, cluster.Down(ctx)) }()
 	}
@@ -90,9 +103,11 @@ func TestLocalStack(t *testing.T) {
 		{"bad configuration changes nothing", testBadConfiguration},
 		{"identities", testIdentities},
 		{"no packet leaves the host", testIsolation},
+		{"nodes cut off from each other", testCut},
 		{"failover", testFailover},
 		{"short lifetimes and lost load balancers", testShortLifetimes},
 		{"destroy leaves nothing", testDestroy},
+		{"down leaves nothing", testDown},
 	}
 	for _, test := range ordered {
 		if !t.Run(test.name, test.run) && test.name == ordered[0].name {

@@ -51,7 +51,7 @@ var (
 func graphOf(t *testing.T, manifests string) *Graph {
 	t.Helper()
 	g := &Graph{Project: Project, Stack: "test", Resources: []*Resource{provider, component}, outputsRegistered: 2}
-	for _, manifest := range strings.Split(manifests, "\n---\n") {
+	for manifest := range strings.SplitSeq(manifests, "\n---\n") {
 		if strings.TrimSpace(manifest) != "" {
 			g.Resources = append(g.Resources, object(t, manifest))
 		}

@@ -179,6 +179,23 @@ func TestProtection(t *testing.T) {
 	}
 }
 
+// Only with the key do agents get the right that kubelets before Kubernetes 1.33
+// ask for.
+func TestLegacyKubeletAuthorization(t *testing.T) {
+	for legacy, want := range map[string]string{"false": "nodes/pods", "true": "nodes/proxy"} {
+		g := record(t, "local", Update, map[string]string{"legacyKubeletAuthorization": legacy})
+		var granted []string
+		for _, r := range g.OfKind("ClusterRole") {
+			for _, right := range []string{"nodes/pods", "nodes/proxy"} {
+				if strings.Contains(fmt.Sprint(r.Object()["rules"]), right) {
+					granted = append(granted, right)
+				}
+			}
+		}
+		assert.Equal(t, []string{want}, granted, "legacyKubeletAuthorization=%s", legacy)
+	}
+}
+
 func TestGolden(t *testing.T) {
 	for _, stack := range stackNames(t) {
 		golden := filepath.Join("testdata", stack+".golden")

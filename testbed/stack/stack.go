@@ -9,9 +9,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +38,7 @@ const kubernetesPlugin = "4.25.0"
 
 // Stack is the local stack on one testbed.
 type Stack struct {
+	cluster *testbed.Cluster
 	auto    auto.Stack
 	dir     string
 	config  map[string]string
@@ -49,8 +52,13 @@ func Open(ctx context.Context, cluster *testbed.Cluster, root string, overrides 
 	if err != nil {
 		return nil, err
 	}
-	s := &Stack{dir: filepath.Join(cluster.Dir(), "pulumi"), config: map[string]string{}}
+	s := &Stack{cluster: cluster, dir: filepath.Join(cluster.Dir(), "pulumi"), config: map[string]string{}}
 	s.LogFile = filepath.Join(s.dir, "pulumi.log")
+	unlock, err := cluster.LockStack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := s.prepare(root, tools); err != nil {
 		return nil, fmt.Errorf("workspace of the stack: %w", err)
 	}
@@ -73,15 +81,16 @@ func (s *Stack) passphraseFile() string { return filepath.Join(s.dir, "passphras
 
 // environment is what the Pulumi command line needs to work without a network.
 func (s *Stack) environment() map[string]string {
+	name, value := s.cluster.Environment()
 	return map[string]string{
-		"PULUMI_BACKEND_URL":                          "file://" + filepath.Join(s.dir, "state"),
-		"PULUMI_CONFIG_PASSPHRASE_FILE":               s.passphraseFile(),
-		"PULUMI_SKIP_UPDATE_CHECK":                    "1",
+		name:                            value,
+		"PULUMI_BACKEND_URL":            "file://" + filepath.Join(s.dir, "state"),
+		"PULUMI_CONFIG_PASSPHRASE_FILE": s.passphraseFile(),
+		"PULUMI_SKIP_UPDATE_CHECK":      "1",
 		"PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
 		"PULUMI_K8S_CLIENT_BURST":                     "400",
 		"PULUMI_K8S_CLIENT_QPS":                       "200",
-		// Server-side apply's previews of this many objects are many small requests to the host's own loopback.
-		"NO_PROXY": "127.0.0.1,localhost",
+		"NO_PROXY":                                    "127.0.0.1,localhost",
 	}
 }
 
@@ -136,15 +145,22 @@ func (s *Stack) prepare(root string, tools *toolchain.Result) error {
 }
 
 func (s *Stack) configure(ctx context.Context, cluster *testbed.Cluster, tools *toolchain.Result, overrides map[string]string) error {
+	// The toolchain's own list belongs to the checkout that built last.
+	images := filepath.Join(s.dir, "images.json")
+	list, err := json.Marshal(tools.ImageRefs())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(images, list, 0o600); err != nil {
+		return err
+	}
 	values := map[string]string{
 		"kubeconfig":   cluster.Kubeconfig(),
-		"imagesFile":   tools.ImagesFile(),
+		"imagesFile":   images,
 		"storageClass": testbed.StorageClass,
 		"podCIDR":      testbed.PodRange,
 	}
-	for key, value := range overrides {
-		values[key] = value
-	}
+	maps.Copy(values, overrides)
 	set := auto.ConfigMap{}
 	for key, value := range values {
 		if value == "" {
@@ -173,12 +189,8 @@ type Changes map[string]int
 
 // Up deploys the stack and returns when everything that it waits for is ready. Progress gets a line every few seconds.
 func (s *Stack) Up(ctx context.Context, progress io.Writer) (Changes, error) {
-	// A program that was killed half-way leaves its lock; this process holds the testbed, so nobody else can be at work.
-	if err := s.auto.Cancel(ctx); err != nil && !strings.Contains(err.Error(), "no update") {
-		_, _ = fmt.Fprintf(progress, "  stack: remove the lock of an interrupted run: %v\n", err)
-	}
 	var changes Changes
-	err := s.operate(progress, "deploy", func(log io.Writer, stream chan<- events.EngineEvent) error {
+	err := s.operate(ctx, progress, "deploy", func(log io.Writer, stream chan<- events.EngineEvent) error {
 		result, err := s.auto.Up(ctx, optup.ProgressStreams(log), optup.ErrorProgressStreams(log), optup.EventStreams(stream), optup.SuppressOutputs())
 		if result.Summary.ResourceChanges != nil {
 			changes = *result.Summary.ResourceChanges
@@ -191,7 +203,7 @@ func (s *Stack) Up(ctx context.Context, progress io.Writer) (Changes, error) {
 // Preview returns what Up would do.
 func (s *Stack) Preview(ctx context.Context, progress io.Writer) (Changes, error) {
 	changes := Changes{}
-	err := s.operate(progress, "preview", func(log io.Writer, stream chan<- events.EngineEvent) error {
+	err := s.operate(ctx, progress, "preview", func(log io.Writer, stream chan<- events.EngineEvent) error {
 		result, err := s.auto.Preview(ctx, optpreview.ProgressStreams(log), optpreview.ErrorProgressStreams(log), optpreview.EventStreams(stream))
 		for op, n := range result.ChangeSummary {
 			changes[string(op)] = n
@@ -204,7 +216,7 @@ func (s *Stack) Preview(ctx context.Context, progress io.Writer) (Changes, error
 // Destroy removes everything that Up made.
 func (s *Stack) Destroy(ctx context.Context, progress io.Writer) (Changes, error) {
 	var changes Changes
-	err := s.operate(progress, "destroy", func(log io.Writer, stream chan<- events.EngineEvent) error {
+	err := s.operate(ctx, progress, "destroy", func(log io.Writer, stream chan<- events.EngineEvent) error {
 		result, err := s.auto.Destroy(ctx, optdestroy.ProgressStreams(log), optdestroy.ErrorProgressStreams(log), optdestroy.EventStreams(stream))
 		if result.Summary.ResourceChanges != nil {
 			changes = *result.Summary.ResourceChanges
@@ -236,7 +248,21 @@ func (s *Stack) Export(ctx context.Context) ([]byte, error) {
 }
 
 // operate runs an operation with its full output in the log file, a short progress, and diagnostics as the error's text.
-func (s *Stack) operate(progress io.Writer, name string, run func(io.Writer, chan<- events.EngineEvent) error) error {
+//
+// One operation runs at a time. One that was killed leaves the engine at work and its lock behind: the first is ended, the second
+// removed, which is safe while this process holds the stack.
+func (s *Stack) operate(ctx context.Context, progress io.Writer, name string, run func(io.Writer, chan<- events.EngineEvent) error) error {
+	unlock, err := s.cluster.LockStack(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.cluster.EndOrphans(ctx); err != nil {
+		return err
+	}
+	if err := s.auto.Cancel(ctx); err != nil && !strings.Contains(err.Error(), "no update") {
+		_, _ = fmt.Fprintf(progress, "  stack: remove the lock of an interrupted run: %v\n", err)
+	}
 	log, err := os.Create(s.LogFile)
 	if err != nil {
 		return err

@@ -193,8 +193,7 @@ func (s *Service) call(ctx context.Context) ([]Link, error) {
 	case ctx.Err() != nil:
 		return nil, err
 	default:
-		var failure *mtls.CallError
-		if errors.As(err, &failure) {
+		if failure, ok := errors.AsType[*mtls.CallError](err); ok {
 			attempts = failure.Attempts
 		}
 	}

@@ -61,8 +61,7 @@ const badCertificate = tls.AlertError(42)
 // isRefusal tells a refusal of an identity, by either side, from a fault of the network. crypto/tls keeps the type of a
 // received alert to itself outside QUIC, hence the comparison of its text.
 func isRefusal(err error) bool {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*RefusedError](err); ok {
 		return true
 	}
 	var op *net.OpError

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -94,13 +95,12 @@ func (s source) generate(toolchain string) ([]byte, error) {
 
 // locate returns the pinned version and its folder in the module cache.
 func (s source) locate(toolchain string) (version, dir string, err error) {
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Version}} {{.Dir}}", s.module)
+	cmd := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Version}} {{.Dir}}", s.module)
 	cmd.Dir = filepath.Join(toolchain, s.pin)
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly", "GOPROXY=off")
 	out, err := cmd.Output()
 	if err != nil {
-		var failed *exec.ExitError
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(failed.Stderr)))
 		}
 		return "", "", fmt.Errorf("%s: %w", s.module, err)

@@ -91,7 +91,7 @@ func (g *Graph) Types() []string {
 // Get returns the value at a path of keys separated by dots, or nil. An element
 // of a list is found by its name ("containers.haproxy"), or by its position.
 func Get(v any, path string) any {
-	for _, key := range strings.Split(path, ".") {
+	for key := range strings.SplitSeq(path, ".") {
 		switch container := v.(type) {
 		case map[string]any:
 			v = container[key]

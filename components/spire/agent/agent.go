@@ -25,6 +25,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -125,19 +126,12 @@ type Agent struct {
 }
 
 func (a Args) withDefaults() Args {
-	setDefault(&a.Name, defaultName)
-	setDefault(&a.HostSocketDir, config.AgentSocketDir)
-	setDefault(&a.KubeletAddress, KubeletByIP)
-	setDefault(&a.MaxUnavailable, "10%")
+	a.Name = cmp.Or(a.Name, defaultName)
+	a.HostSocketDir = cmp.Or(a.HostSocketDir, config.AgentSocketDir)
+	a.KubeletAddress = cmp.Or(a.KubeletAddress, KubeletByIP)
+	a.MaxUnavailable = cmp.Or(a.MaxUnavailable, "10%")
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "20m", Memory: "64Mi", MemoryLimit: "256Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (a Args) agentConfig() config.Agent {

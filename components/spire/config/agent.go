@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -94,23 +95,23 @@ type Agent struct {
 // WithDefaults returns the configuration with every field that is not set
 // filled with its default.
 func (a Agent) WithDefaults() Agent {
-	setDefault(&a.ServerPort, 8081)
-	setDefault(&a.SocketPath, AgentSocketPath)
-	setDefault(&a.DataDir, AgentDataDir)
-	setDefault(&a.LogLevel, "INFO")
-	setDefault(&a.LogFormat, "json")
-	setDefault(&a.TrustBundlePath, AgentBundlePath)
-	setDefault(&a.RebootstrapMode, "auto")
-	setDefault(&a.RebootstrapDelay, 10*time.Minute)
-	setDefault(&a.KubeletPort, 10250)
-	setDefault(&a.KubeletCAPath, AgentKubeletCA)
-	setDefault(&a.KubeletTokenPath, AgentKubeletToken)
-	setDefault(&a.MaxPollAttempts, 60)
-	setDefault(&a.PollRetryInterval, 500*time.Millisecond)
-	setDefault(&a.Prometheus.Host, "0.0.0.0")
-	setDefault(&a.Prometheus.Port, 9988)
-	setDefault(&a.Health.Host, "127.0.0.1")
-	setDefault(&a.Health.Port, 9982)
+	a.ServerPort = cmp.Or(a.ServerPort, 8081)
+	a.SocketPath = cmp.Or(a.SocketPath, AgentSocketPath)
+	a.DataDir = cmp.Or(a.DataDir, AgentDataDir)
+	a.LogLevel = cmp.Or(a.LogLevel, "INFO")
+	a.LogFormat = cmp.Or(a.LogFormat, "json")
+	a.TrustBundlePath = cmp.Or(a.TrustBundlePath, AgentBundlePath)
+	a.RebootstrapMode = cmp.Or(a.RebootstrapMode, "auto")
+	a.RebootstrapDelay = cmp.Or(a.RebootstrapDelay, 10*time.Minute)
+	a.KubeletPort = cmp.Or(a.KubeletPort, 10250)
+	a.KubeletCAPath = cmp.Or(a.KubeletCAPath, AgentKubeletCA)
+	a.KubeletTokenPath = cmp.Or(a.KubeletTokenPath, AgentKubeletToken)
+	a.MaxPollAttempts = cmp.Or(a.MaxPollAttempts, 60)
+	a.PollRetryInterval = cmp.Or(a.PollRetryInterval, 500*time.Millisecond)
+	a.Prometheus.Host = cmp.Or(a.Prometheus.Host, "0.0.0.0")
+	a.Prometheus.Port = cmp.Or(a.Prometheus.Port, 9988)
+	a.Health.Host = cmp.Or(a.Health.Host, "127.0.0.1")
+	a.Health.Port = cmp.Or(a.Health.Port, 9982)
 	return a
 }
 

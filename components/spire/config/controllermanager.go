@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -73,18 +74,18 @@ type LeaderElection struct {
 // WithDefaults returns the configuration with every field that is not set
 // filled with its default.
 func (c ControllerManager) WithDefaults() ControllerManager {
-	setDefault(&c.ClusterDomain, "cluster.local")
+	c.ClusterDomain = cmp.Or(c.ClusterDomain, "cluster.local")
 	if c.IgnoreNamespaces == nil {
 		c.IgnoreNamespaces = []string{"kube-system", "kube-public", "kube-node-lease"}
 	}
-	setDefault(&c.SocketPath, ServerSocketPath)
-	setDefault(&c.GCInterval, 10*time.Second)
-	setDefault(&c.LeaderElection.LeaseDuration, 8*time.Second)
-	setDefault(&c.LeaderElection.RenewDeadline, 6*time.Second)
-	setDefault(&c.LeaderElection.RetryPeriod, time.Second)
-	setDefault(&c.MetricsPort, 8082)
-	setDefault(&c.HealthPort, 8083)
-	setDefault(&c.LogLevel, "info")
+	c.SocketPath = cmp.Or(c.SocketPath, ServerSocketPath)
+	c.GCInterval = cmp.Or(c.GCInterval, 10*time.Second)
+	c.LeaderElection.LeaseDuration = cmp.Or(c.LeaderElection.LeaseDuration, 8*time.Second)
+	c.LeaderElection.RenewDeadline = cmp.Or(c.LeaderElection.RenewDeadline, 6*time.Second)
+	c.LeaderElection.RetryPeriod = cmp.Or(c.LeaderElection.RetryPeriod, time.Second)
+	c.MetricsPort = cmp.Or(c.MetricsPort, 8082)
+	c.HealthPort = cmp.Or(c.HealthPort, 8083)
+	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	return c
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -216,50 +217,43 @@ type BundleConfigMap struct {
 // WithDefaults returns the configuration with every field that is not set
 // filled with its default.
 func (s Server) WithDefaults() Server {
-	setDefault(&s.BindAddress, "0.0.0.0")
-	setDefault(&s.BindPort, 8081)
-	setDefault(&s.SocketPath, ServerSocketPath)
-	setDefault(&s.DataDir, ServerDataDir)
-	setDefault(&s.LogLevel, "INFO")
-	setDefault(&s.LogFormat, "json")
-	setDefault(&s.CAKeyType, "ec-p256")
+	s.BindAddress = cmp.Or(s.BindAddress, "0.0.0.0")
+	s.BindPort = cmp.Or(s.BindPort, 8081)
+	s.SocketPath = cmp.Or(s.SocketPath, ServerSocketPath)
+	s.DataDir = cmp.Or(s.DataDir, ServerDataDir)
+	s.LogLevel = cmp.Or(s.LogLevel, "INFO")
+	s.LogFormat = cmp.Or(s.LogFormat, "json")
+	s.CAKeyType = cmp.Or(s.CAKeyType, "ec-p256")
 	if s.CASubject.CommonName == "" && len(s.CASubject.Organization) == 0 && len(s.CASubject.Country) == 0 {
 		s.CASubject.CommonName = "SPIRE CA"
 		if s.TrustDomain != "" {
 			s.CASubject.Organization = []string{s.TrustDomain}
 		}
 	}
-	setDefault(&s.CATTL, 24*time.Hour)
-	setDefault(&s.X509SVIDTTL, time.Hour)
-	setDefault(&s.JWTSVIDTTL, 5*time.Minute)
-	setDefault(&s.AgentTTL, time.Hour)
-	setDefault(&s.PruneAttestedNodesExpiredFor, 7*24*time.Hour)
-	setDefault(&s.Prometheus.Host, "0.0.0.0")
-	setDefault(&s.Prometheus.Port, 9988)
-	setDefault(&s.Health.Host, "0.0.0.0")
-	setDefault(&s.Health.Port, 8080)
-	setDefault(&s.DataStore.Port, 5432)
-	setDefault(&s.DataStore.SSLMode, "verify-full")
-	setDefault(&s.DataStore.RootCertPath, ServerDBCAPath)
-	setDefault(&s.DataStore.CertPath, ServerDBCertPath)
-	setDefault(&s.DataStore.KeyPath, ServerDBKeyPath)
-	setDefault(&s.DataStore.ConnectTimeout, 3*time.Second)
-	setDefault(&s.DataStore.MaxOpenConns, 20)
-	setDefault(&s.DataStore.MaxIdleConns, 10)
-	setDefault(&s.DataStore.ConnMaxLifetime, 2*time.Minute)
-	setDefault(&s.KeysPath, ServerKeysPath)
+	s.CATTL = cmp.Or(s.CATTL, 24*time.Hour)
+	s.X509SVIDTTL = cmp.Or(s.X509SVIDTTL, time.Hour)
+	s.JWTSVIDTTL = cmp.Or(s.JWTSVIDTTL, 5*time.Minute)
+	s.AgentTTL = cmp.Or(s.AgentTTL, time.Hour)
+	s.PruneAttestedNodesExpiredFor = cmp.Or(s.PruneAttestedNodesExpiredFor, 7*24*time.Hour)
+	s.Prometheus.Host = cmp.Or(s.Prometheus.Host, "0.0.0.0")
+	s.Prometheus.Port = cmp.Or(s.Prometheus.Port, 9988)
+	s.Health.Host = cmp.Or(s.Health.Host, "0.0.0.0")
+	s.Health.Port = cmp.Or(s.Health.Port, 8080)
+	s.DataStore.Port = cmp.Or(s.DataStore.Port, 5432)
+	s.DataStore.SSLMode = cmp.Or(s.DataStore.SSLMode, "verify-full")
+	s.DataStore.RootCertPath = cmp.Or(s.DataStore.RootCertPath, ServerDBCAPath)
+	s.DataStore.CertPath = cmp.Or(s.DataStore.CertPath, ServerDBCertPath)
+	s.DataStore.KeyPath = cmp.Or(s.DataStore.KeyPath, ServerDBKeyPath)
+	s.DataStore.ConnectTimeout = cmp.Or(s.DataStore.ConnectTimeout, 3*time.Second)
+	s.DataStore.MaxOpenConns = cmp.Or(s.DataStore.MaxOpenConns, 20)
+	s.DataStore.MaxIdleConns = cmp.Or(s.DataStore.MaxIdleConns, 10)
+	s.DataStore.ConnMaxLifetime = cmp.Or(s.DataStore.ConnMaxLifetime, 2*time.Minute)
+	s.KeysPath = cmp.Or(s.KeysPath, ServerKeysPath)
 	if !s.UpstreamAuthority.SelfSigned {
-		setDefault(&s.UpstreamAuthority.CertPath, ServerUpstreamCert)
-		setDefault(&s.UpstreamAuthority.KeyPath, ServerUpstreamKey)
+		s.UpstreamAuthority.CertPath = cmp.Or(s.UpstreamAuthority.CertPath, ServerUpstreamCert)
+		s.UpstreamAuthority.KeyPath = cmp.Or(s.UpstreamAuthority.KeyPath, ServerUpstreamKey)
 	}
 	return s
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate reports everything that is wrong with the configuration after its

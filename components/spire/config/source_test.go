@@ -156,7 +156,7 @@ func merge(v any) any {
 func lookup(tb testing.TB, tree map[string]any, path string) any {
 	tb.Helper()
 	var v any = tree
-	for _, name := range strings.Split(path, ".") {
+	for name := range strings.SplitSeq(path, ".") {
 		m, ok := v.(map[string]any)
 		if !ok {
 			return nil

@@ -17,6 +17,7 @@
 package csi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -81,19 +82,12 @@ type Driver struct {
 }
 
 func (a Args) withDefaults() Args {
-	setDefault(&a.Name, defaultName)
-	setDefault(&a.DriverName, defaultDriver)
-	setDefault(&a.HostSocketDir, config.AgentSocketDir)
-	setDefault(&a.KubeletDir, defaultKubeletDir)
+	a.Name = cmp.Or(a.Name, defaultName)
+	a.DriverName = cmp.Or(a.DriverName, defaultDriver)
+	a.HostSocketDir = cmp.Or(a.HostSocketDir, config.AgentSocketDir)
+	a.KubeletDir = cmp.Or(a.KubeletDir, defaultKubeletDir)
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "10m", Memory: "32Mi", MemoryLimit: "64Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 var driverName = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?$`)

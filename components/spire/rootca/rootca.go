@@ -23,6 +23,7 @@ import (
 	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
 	rbacv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/rbac/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"ephemos.dev/deploy/components/manifest"
 )
@@ -37,7 +38,7 @@ const (
 // Args are the arguments of New.
 type Args struct {
 	// ExistingSecret is a Secret with tls.crt and tls.key of a CA that the user
-	// brings. With it nothing is created, and the other fields are not used.
+	// brings, named as CheckSecretName wants it. With it nothing is created, and the other fields are not used.
 	ExistingSecret string
 	// Name is the metadata.name of the Secret and of the Job. Default
 	// "spire-root-ca".
@@ -66,6 +67,16 @@ type RootCA struct {
 
 var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
+// CheckSecretName says whether name can be that of a Secret. The error is what
+// is allowed: a DNS subdomain as in RFC 1123, which is Kubernetes' rule.
+func CheckSecretName(name string) error {
+	if len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return errors.New("the name of a Secret: at most 253 lower-case letters, digits, dashes and dots, " +
+			"with a letter or digit at both ends and beside each dot")
+	}
+	return nil
+}
+
 func (a Args) withDefaults() Args {
 	if a.Name == "" {
 		a.Name = defaultName
@@ -85,8 +96,8 @@ func (a Args) validate() error {
 		problems = append(problems, fmt.Errorf("%s: %q is not allowed: %s", key, value, allowed))
 	}
 	if a.ExistingSecret != "" {
-		if !objectName.MatchString(a.ExistingSecret) {
-			add("existingSecret", a.ExistingSecret, "it must name a Secret")
+		if err := CheckSecretName(a.ExistingSecret); err != nil {
+			add("existingSecret", a.ExistingSecret, "it must be "+err.Error())
 		}
 		return errors.Join(problems...)
 	}

@@ -38,6 +38,10 @@ func TestOwnSecret(t *testing.T) {
 	require.Equal(t, []string{"RootCA"}, record(t, &Args{ExistingSecret: "company-root"}).Types())
 }
 
+func TestOwnSecretMayHaveDots(t *testing.T) {
+	require.Equal(t, []string{"RootCA"}, record(t, &Args{ExistingSecret: "root.company.com"}).Types())
+}
+
 func TestRefuses(t *testing.T) {
 	err := manifesttest.Refused(t, func(ctx *pulumi.Context) error {
 		_, err := New(ctx, "root", &Args{Name: "Root", Lifetime: time.Hour})

@@ -51,6 +51,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -191,26 +192,19 @@ type Server struct {
 }
 
 func (a Args) withDefaults() Args {
-	setDefault(&a.Name, defaultName)
-	setDefault(&a.ClusterDomain, "cluster.local")
-	setDefault(&a.AgentNamespace, defaultAgentNamespace)
-	setDefault(&a.AgentServiceAccount, defaultAgentAccount)
-	setDefault(&a.BundleConfigMap, defaultBundleConfigMap)
-	setDefault(&a.Replicas, defaultReplicas)
-	setDefault(&a.MaxUnavailable, 1)
-	setDefault(&a.Spread, manifest.SpreadZones)
-	setDefault(&a.StorageSize, defaultStorageSize)
-	setDefault(&a.Database.CASecretKey, "ca.crt")
+	a.Name = cmp.Or(a.Name, defaultName)
+	a.ClusterDomain = cmp.Or(a.ClusterDomain, "cluster.local")
+	a.AgentNamespace = cmp.Or(a.AgentNamespace, defaultAgentNamespace)
+	a.AgentServiceAccount = cmp.Or(a.AgentServiceAccount, defaultAgentAccount)
+	a.BundleConfigMap = cmp.Or(a.BundleConfigMap, defaultBundleConfigMap)
+	a.Replicas = cmp.Or(a.Replicas, defaultReplicas)
+	a.MaxUnavailable = cmp.Or(a.MaxUnavailable, 1)
+	a.Spread = cmp.Or(a.Spread, manifest.SpreadZones)
+	a.StorageSize = cmp.Or(a.StorageSize, defaultStorageSize)
+	a.Database.CASecretKey = cmp.Or(a.Database.CASecretKey, "ca.crt")
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "50m", Memory: "128Mi", MemoryLimit: "512Mi"})
 	a.ControllerManagerResources = a.ControllerManagerResources.WithDefaults(manifest.Resources{CPU: "20m", Memory: "64Mi", MemoryLimit: "256Mi"})
 	return a
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // serverConfig is the servers' configuration: Config with what the other
@@ -233,8 +227,8 @@ func (a Args) serverConfig() config.Server {
 
 func (a Args) controllerManagerConfig() config.ControllerManager {
 	election := a.LeaderElection
-	setDefault(&election.Namespace, a.Namespace)
-	setDefault(&election.Name, a.leaseName())
+	election.Namespace = cmp.Or(election.Namespace, a.Namespace)
+	election.Name = cmp.Or(election.Name, a.leaseName())
 	return config.ControllerManager{
 		TrustDomain:    a.TrustDomain,
 		Cluster:        a.ClusterName,

@@ -4,7 +4,8 @@
 //	toolchain images                     print image names and references as JSON
 //	toolchain list                       print programs and root filesystems as JSON, name to path
 //	toolchain path NAME                  print the path of one program, image archive or root filesystem
-//	toolchain push REGISTRY              copy the images to a registry and print their references there as JSON
+//	toolchain push REGISTRY              copy the images to a registry and print their references there as JSON,
+//	                                     by digest: a file for the stack's ephemos:imagesFile
 //
 // Only build and push build something. The groups are testbed, stack, check, test and all.
 package main

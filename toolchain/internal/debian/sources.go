@@ -128,7 +128,7 @@ func parseOneLine(r io.Reader) ([]entry, error) {
 			return nil, fmt.Errorf("line %d: want deb, a URI and a suite", number)
 		}
 		e := entry{uri: fields[0], suite: fields[1], components: fields[2:]}
-		for _, option := range strings.Fields(options) {
+		for option := range strings.FieldsSeq(options) {
 			if value, ok := strings.CutPrefix(option, "signed-by="); ok {
 				e.signedBy = value
 			}
@@ -186,8 +186,8 @@ func expand(stanza map[string]string) []entry {
 		signedBy = "inline"
 	}
 	var entries []entry
-	for _, uri := range strings.Fields(stanza["uris"]) {
-		for _, suite := range strings.Fields(stanza["suites"]) {
+	for uri := range strings.FieldsSeq(stanza["uris"]) {
+		for suite := range strings.FieldsSeq(stanza["suites"]) {
 			entries = append(entries, entry{uri, suite, strings.Fields(stanza["components"]), signedBy})
 		}
 	}

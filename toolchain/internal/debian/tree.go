@@ -238,8 +238,7 @@ func mergedUsr(name string) string {
 // needs returns the interpreter and the libraries of an ELF file, nothing for any other file.
 func needs(root, name string, libraries []string) ([]string, error) {
 	file, err := elf.Open(filepath.Join(root, name))
-	var format *elf.FormatError
-	if errors.As(err, &format) {
+	if _, ok := errors.AsType[*elf.FormatError](err); ok {
 		return nil, nil
 	}
 	if err != nil {
@@ -270,7 +269,7 @@ func needs(root, name string, libraries []string) ([]string, error) {
 			return nil, err
 		}
 		for _, value := range values {
-			for _, dir := range strings.Split(value, ":") {
+			for dir := range strings.SplitSeq(value, ":") {
 				search = append([]string{mergedUsr(strings.ReplaceAll(dir, "$ORIGIN", path.Dir(name)))}, search...)
 			}
 		}
