@@ -129,6 +129,9 @@ func up(ctx context.Context, cluster *testbed.Cluster, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := stack.Check(root); err != nil {
+		return err
+	}
 	if err := cluster.Start(ctx); err != nil {
 		return err
 	}
