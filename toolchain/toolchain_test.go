@@ -306,7 +306,7 @@ func TestPreflight(t *testing.T) {
 	}
 	good := machine{
 		osRelease:  write("os-release", "ID=debian\nVERSION_CODENAME=bookworm\n"),
-		etcApt:     filepath.Dir(write("apt/sources.list", "deb http://deb.debian.org/debian bookworm main\n")),
+		etcApt:     filepath.Dir(write("apt/sources.list", "deb http://mirror.example.org/debian bookworm main\n")),
 		freeMB:     func(string) (int, error) { return 100000, nil },
 		lookPath:   func(string) (string, error) { return "/bin/x", nil },
 		installPkg: func(context.Context, string) error { t.Error("nothing to install"); return nil },

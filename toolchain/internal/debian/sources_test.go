@@ -9,8 +9,8 @@ import (
 )
 
 func TestMirrors(t *testing.T) {
-	const mirror = "http://deb.debian.org/debian"
-	const security = "http://deb.debian.org/debian-security"
+	const mirror = "http://mirror.example.org/debian"
+	const security = "http://mirror.example.org/debian-security"
 	tests := []struct {
 		name  string
 		files map[string]string // below /etc/apt
@@ -79,7 +79,7 @@ func TestMirrorsErrors(t *testing.T) {
 		name, file, content, want string
 	}{
 		{"nothing", "sources.list", "", "no source of Debian's own in"},
-		{"other release", "sources.list", "deb http://deb.debian.org/debian sid main", "suite bookworm, component main"},
+		{"other release", "sources.list", "deb http://mirror.example.org/debian sid main", "suite bookworm, component main"},
 		{"open bracket", "sources.list", "\ndeb [arch=amd64 http://x bookworm main", "line 2: options without a closing bracket"},
 		{"no suite", "sources.list", "deb http://x", "line 1: want deb, a URI and a suite"},
 		{"no colon", "sources.list.d/a.sources", "Types deb", `line 1: want "Key: value"`},
@@ -119,7 +119,7 @@ func TestLine(t *testing.T) {
 func TestCarried(t *testing.T) {
 	for key, want := range map[string]bool{
 		"Acquire::Check-Valid-Until":           true,
-		"Acquire::http::Proxy::deb.debian.org": true,
+		"Acquire::http::Proxy::mirror.example.org": true,
 		"Acquire::https::CaInfo":               true,
 		"Acquire::AllowInsecureRepositories":   false,
 		"Acquire::Languages::":                 false,
