@@ -185,12 +185,13 @@ func upUntil(t *testing.T, program string, pattern *regexp.Regexp, signal syscal
 	return nil
 }
 
-// deploy applies the stack with overrides and puts the configuration back when the test ends.
+// deploy applies the stack with overrides of its configuration. A test's clean-up calls it too, when the test's context has ended.
 func deploy(t *testing.T, overrides map[string]string) *stack.Stack {
 	t.Helper()
-	s, err := stack.Open(t.Context(), cluster, root, overrides)
+	ctx := context.WithoutCancel(t.Context())
+	s, err := stack.Open(ctx, cluster, root, overrides)
 	require.NoError(t, err)
-	changes, err := s.Up(t.Context(), logWriter{t})
+	changes, err := s.Up(ctx, logWriter{t})
 	require.NoError(t, err)
 	t.Logf("changes: %v", changes)
 	return s
