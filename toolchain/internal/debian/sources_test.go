@@ -118,11 +118,11 @@ func TestLine(t *testing.T) {
 
 func TestCarried(t *testing.T) {
 	for key, want := range map[string]bool{
-		"Acquire::Check-Valid-Until":           true,
+		"Acquire::Check-Valid-Until":               true,
 		"Acquire::http::Proxy::mirror.example.org": true,
-		"Acquire::https::CaInfo":               true,
-		"Acquire::AllowInsecureRepositories":   false,
-		"Acquire::Languages::":                 false,
+		"Acquire::https::CaInfo":                   true,
+		"Acquire::AllowInsecureRepositories":       false,
+		"Acquire::Languages::":                     false,
 	} {
 		require.Equal(t, want, carried(key), key)
 	}
