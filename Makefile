@@ -58,10 +58,11 @@ lint: $(BIN)/toolchain
 RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchain/internal/... ./test/probe/... ./stacks/status
 
 .PHONY: unit
-unit:
+unit: $(BIN)/toolchain
+	@$(BIN)/toolchain build spire-server spire-agent
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev; }
 	@CGO_ENABLED=1 go test -race $(RACE)
-	@go test $$(go list ./... | grep -v /test/deploy)
+	@EPHEMOS_REQUIRE_PROGRAMS=1 go test $$(go list ./... | grep -v /test/deploy)
 
 .PHONY: check
 check: ## Lint, unit tests and resource graphs; no cluster
