@@ -1,19 +1,26 @@
-// Package segmentation makes the namespaces of a deployment: each in a zone and under a pod security level.
+// Package segmentation renders the zone model for Kubernetes: namespaces, each in a zone and under a pod security level, and
+// the NetworkPolicies that deny everything but the model's flows.
 //
-// In: a table of namespaces. Out: the namespaces, labelled, as resources that others depend on.
+// In: a zone model, the addresses of what pod selectors do not match, the namespaces that need more than pod security
+// "restricted". Out: the namespaces with their policies, as resources that others depend on. A cluster whose network does not
+// enforce NetworkPolicies takes them and does nothing: test/connectivity tells.
 package segmentation
 
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
+	networkingv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/networking/v1"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	kubernetes "k8s.io/api/networking/v1"
 
 	"ephemos.dev/deploy/components/manifest"
+	"ephemos.dev/deploy/components/zones"
 )
 
 // Level is a pod security level (https://kubernetes.io/docs/concepts/security/pod-security-standards/).
@@ -28,57 +35,43 @@ const (
 
 var levels = []Level{Restricted, Baseline, Privileged}
 
-// Zone is a network zone of the security architecture.
-type Zone string
-
-// The zones, from the outside to the inside.
-const (
-	DMZ         Zone = "dmz"
-	Application Zone = "application"
-	Data        Zone = "data"
-	Management  Zone = "management"
-)
-
-var zones = []Zone{DMZ, Application, Data, Management}
-
 // ZoneLabel is the label that names a namespace's zone.
 const ZoneLabel = "ephemos.dev/zone"
 
-// Namespace is one row of the table.
-type Namespace struct {
-	// Name is the namespace's name.
-	Name string
-	// Zone is the zone its pods are in.
-	Zone Zone
-	// Level is the pod security level that is enforced. Default Restricted.
+// Exception lets a namespace's pods do more than Restricted allows.
+type Exception struct {
+	// Level is what is enforced instead.
 	Level Level
-	// Reason says why a level below Restricted is needed. It is required then, and becomes an annotation.
+	// Reason says why it is needed. It becomes an annotation of the namespace.
 	Reason string
 }
 
-// Standard is the table of the namespaces of a SPIRE deployment on Kubernetes. Every namespace whose pods need more than
-// Restricted allows is in it with the reason.
-func Standard() []Namespace {
-	return []Namespace{
-		{Name: "spire-server", Zone: Management, Level: Restricted},
-		{Name: "spire-agent", Zone: Management, Level: Privileged, Reason: "The agent shares the node's process and network " +
-			"namespaces, to see who calls it, and puts its socket into a directory of the node; the CSI driver mounts that " +
-			"directory into the pods of workloads, which takes a privileged container and mount propagation."},
-		{Name: "cnpg-system", Zone: Data, Level: Restricted},
-		{Name: "services", Zone: Application, Level: Restricted},
+// Exceptions is the table of the namespaces of zones.Standard whose pods need more than Restricted allows.
+func Exceptions() map[string]Exception {
+	return map[string]Exception{
+		zones.NamespaceAgent: {Privileged, "The agent shares the node's process and network namespaces, to see who calls it, and puts " +
+			"its socket into a directory of the node; the CSI driver mounts that directory into the pods of workloads, which takes a " +
+			"privileged container and mount propagation."},
+		zones.NamespaceDetection: {Privileged, "The detector reads the kernel's log of denied packets, which each node has in its own " +
+			"network namespace and shows to those only who may administer it."},
 	}
 }
 
 // Args are the arguments of New.
 type Args struct {
-	// Namespaces is the table. Default Standard().
-	Namespaces []Namespace
+	// Model is who may talk to whom. Default zones.Standard for a cluster with the usual ports.
+	Model zones.Model
+	// Ranges are the addresses of nodes, API server and pods.
+	Ranges Ranges
+	// Exceptions are the namespaces whose pod security level is not Restricted. Default Exceptions(), for those of them that the
+	// model has.
+	Exceptions map[string]Exception
 	// PodSecurityVersion pins the pod security standards to a Kubernetes minor version, such as v1.35. Default "latest", the
 	// standards of the cluster's own version.
 	PodSecurityVersion string
 }
 
-// Segmentation is a set of namespaces.
+// Segmentation is a set of namespaces and the policies between them.
 type Segmentation struct {
 	pulumi.ResourceState
 
@@ -87,14 +80,12 @@ type Segmentation struct {
 }
 
 func (a Args) withDefaults() Args {
-	if a.Namespaces == nil {
-		a.Namespaces = Standard()
+	if a.Model.Zones == nil {
+		a.Model = zones.Standard(zones.Options{})
 	}
-	a.Namespaces = slices.Clone(a.Namespaces)
-	for i := range a.Namespaces {
-		if a.Namespaces[i].Level == "" {
-			a.Namespaces[i].Level = Restricted
-		}
+	if a.Exceptions == nil {
+		a.Exceptions = Exceptions()
+		maps.DeleteFunc(a.Exceptions, func(name string, _ Exception) bool { return !a.Model.Ours(name) })
 	}
 	if a.PodSecurityVersion == "" {
 		a.PodSecurityVersion = "latest"
@@ -102,68 +93,63 @@ func (a Args) withDefaults() Args {
 	return a
 }
 
-var (
-	// namePattern is that of DNS labels (RFC 1123), which Kubernetes requires.
-	namePattern    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	versionPattern = regexp.MustCompile(`^(latest|v1\.[0-9]{1,3})$`)
-)
+var versionPattern = regexp.MustCompile(`^(latest|v1\.[0-9]{1,3})$`)
 
 func (a Args) validate() error {
 	var errs []error
 	fail := func(key string, value any, allowed string) {
 		errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be %s", key, value, allowed))
 	}
-	if len(a.Namespaces) == 0 {
-		fail("namespaces", "", "at least one namespace")
+	if len(a.Model.Namespaces) == 0 {
+		fail("model.namespaces", "", "at least one namespace")
 	}
 	if !versionPattern.MatchString(a.PodSecurityVersion) {
 		fail("podSecurityVersion", a.PodSecurityVersion, "latest or a Kubernetes minor version, such as v1.35")
 	}
-	seen := map[string]bool{}
-	for i, n := range a.Namespaces {
-		key := fmt.Sprintf("namespaces[%d]", i)
-		if !namePattern.MatchString(n.Name) {
-			fail(key+".name", n.Name, "a DNS label: lower-case letters, digits and dashes, at most 63")
+	for _, name := range slices.Sorted(maps.Keys(a.Exceptions)) {
+		e, key := a.Exceptions[name], "exceptions."+name
+		if !a.Model.Ours(name) {
+			fail(key, name, "a namespace of the model")
 		}
-		if seen[n.Name] {
-			fail(key+".name", n.Name, "a name that no other row has")
+		if !slices.Contains(levels, e.Level) {
+			fail(key+".level", e.Level, fmt.Sprintf("one of %v", levels))
 		}
-		seen[n.Name] = true
-		if !slices.Contains(zones, n.Zone) {
-			fail(key+".zone", n.Zone, fmt.Sprintf("one of %v", zones))
-		}
-		if !slices.Contains(levels, n.Level) {
-			fail(key+".level", n.Level, fmt.Sprintf("one of %v", levels))
-		}
-		if n.Level != Restricted && n.Reason == "" {
-			fail(key+".reason", n.Reason, "the reason why "+n.Name+" needs more than restricted")
+		if e.Level != Restricted && e.Reason == "" {
+			fail(key+".reason", e.Reason, "the reason why "+name+" needs more than restricted")
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// New makes the namespaces. What runs in them should depend on the returned component.
+// New makes the namespaces and policies. What runs in them should depend on the returned component.
 func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOption) (*Segmentation, error) {
 	if args == nil {
 		args = &Args{}
 	}
 	a := args.withDefaults()
-	if err := a.validate(); err != nil {
+	policies, err := Policies(a.Model, a.Ranges)
+	if err := errors.Join(a.validate(), err); err != nil {
 		return nil, fmt.Errorf("segmentation %s: %w", name, err)
 	}
 
 	self := &Segmentation{}
 	rows := pulumi.Array{}
-	for _, n := range a.Namespaces {
+	for _, n := range a.Model.Namespaces {
 		rows = append(rows, pulumi.StringMap{
-			"name": pulumi.String(n.Name), "zone": pulumi.String(n.Zone), "level": pulumi.String(n.Level),
+			"name": pulumi.String(n.Name), "zone": pulumi.String(n.Zone), "level": pulumi.String(a.exception(n.Name).Level),
 		})
 	}
-	props := pulumi.Map{"namespaces": rows, "podSecurityVersion": pulumi.String(a.PodSecurityVersion)}
+	props := pulumi.Map{
+		"namespaces": rows, "podSecurityVersion": pulumi.String(a.PodSecurityVersion),
+		"ranges": pulumi.StringArrayMap{
+			"nodes": pulumi.ToStringArray(a.Ranges.Nodes), "apiServer": pulumi.ToStringArray(a.Ranges.APIServer),
+			"pods": pulumi.ToStringArray(a.Ranges.Pods),
+		},
+	}
 	if err := ctx.RegisterComponentResourceV2("ephemos:segmentation:Segmentation", name, props, self, opts...); err != nil {
 		return nil, fmt.Errorf("segmentation %s: %w", name, err)
 	}
-	err := self.provision(ctx, name, a, opts)
+	err = self.provision(ctx, name, a, policies, opts)
 	outputs := pulumi.Map{}
 	if err == nil {
 		outputs["names"] = self.Names
@@ -174,44 +160,131 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	return self, nil
 }
 
-func (s *Segmentation) provision(ctx *pulumi.Context, name string, a Args, opts []pulumi.ResourceOption) error {
+func (s *Segmentation) provision(ctx *pulumi.Context, name string, a Args, policies []*kubernetes.NetworkPolicy, opts []pulumi.ResourceOption) error {
 	inherited, err := manifest.Inherit(s, opts)
 	if err != nil {
 		return err
 	}
-	names := pulumi.StringArray{}
-	for _, n := range a.Namespaces {
+	// Policies are made again from the model at any time: what protects the namespaces from deletion is not for them.
+	names, namespaces := pulumi.StringArray{}, map[string]pulumi.Resource{}
+	for _, n := range a.Model.Namespaces {
 		namespace, err := corev1.NewNamespace(ctx, name+"-"+n.Name, &corev1.NamespaceArgs{
 			Metadata: &metav1.ObjectMetaArgs{
-				Name: pulumi.String(n.Name), Labels: n.labels(a.PodSecurityVersion), Annotations: n.annotations(),
+				Name: pulumi.String(n.Name), Labels: a.labels(n), Annotations: a.annotations(n.Name),
 			},
 		}, inherited...)
 		if err != nil {
 			return fmt.Errorf("namespace %s: %w", n.Name, err)
 		}
 		names = append(names, namespace.Metadata.Name().Elem())
+		namespaces[n.Name] = namespace
 	}
 	s.Names = names.ToStringArrayOutput()
+
+	// The policy that denies everything comes last and goes first: on a cluster where pods run already, none is cut off between
+	// two steps.
+	allowed := map[string][]pulumi.Resource{}
+	for _, p := range policies {
+		after := append([]pulumi.Resource{namespaces[p.Namespace]}, allowed[p.Namespace]...)
+		if p.Name != defaultDeny {
+			after = after[:1]
+		}
+		policy, err := networkingv1.NewNetworkPolicy(ctx, name+"-"+p.Namespace+"-"+p.Name, policyArgs(p),
+			append(slices.Clone(inherited), pulumi.DependsOn(after), pulumi.Protect(false))...)
+		if err != nil {
+			return fmt.Errorf("policy %s/%s: %w", p.Namespace, p.Name, err)
+		}
+		allowed[p.Namespace] = append(allowed[p.Namespace], policy)
+	}
 	return nil
+}
+
+// policyArgs says in Pulumi's types what p says in Kubernetes'.
+func policyArgs(p *kubernetes.NetworkPolicy) *networkingv1.NetworkPolicyArgs {
+	types := pulumi.StringArray{}
+	for _, t := range p.Spec.PolicyTypes {
+		types = append(types, pulumi.String(t))
+	}
+	spec := &networkingv1.NetworkPolicySpecArgs{
+		PodSelector: &metav1.LabelSelectorArgs{MatchLabels: pulumi.ToStringMap(p.Spec.PodSelector.MatchLabels)},
+		PolicyTypes: types,
+	}
+	ingress, egress := networkingv1.NetworkPolicyIngressRuleArray{}, networkingv1.NetworkPolicyEgressRuleArray{}
+	for _, r := range p.Spec.Ingress {
+		ingress = append(ingress, networkingv1.NetworkPolicyIngressRuleArgs{From: peerArgs(r.From), Ports: portArgs(r.Ports)})
+	}
+	for _, r := range p.Spec.Egress {
+		egress = append(egress, networkingv1.NetworkPolicyEgressRuleArgs{To: peerArgs(r.To), Ports: portArgs(r.Ports)})
+	}
+	if len(ingress) > 0 {
+		spec.Ingress = ingress
+	}
+	if len(egress) > 0 {
+		spec.Egress = egress
+	}
+	metadata := &metav1.ObjectMetaArgs{
+		Name: pulumi.String(p.Name), Namespace: pulumi.String(p.Namespace),
+		Labels: manifest.Identity{Name: p.Name, Instance: p.Name, Component: "network-policy"}.Labels(),
+	}
+	if len(p.Annotations) > 0 {
+		metadata.Annotations = pulumi.ToStringMap(p.Annotations)
+	}
+	return &networkingv1.NetworkPolicyArgs{Metadata: metadata, Spec: spec}
+}
+
+func peerArgs(peers []kubernetes.NetworkPolicyPeer) networkingv1.NetworkPolicyPeerArray {
+	out := networkingv1.NetworkPolicyPeerArray{}
+	for _, p := range peers {
+		if p.IPBlock != nil {
+			block := &networkingv1.IPBlockArgs{Cidr: pulumi.String(p.IPBlock.CIDR)}
+			if len(p.IPBlock.Except) > 0 {
+				block.Except = pulumi.ToStringArray(p.IPBlock.Except)
+			}
+			out = append(out, networkingv1.NetworkPolicyPeerArgs{IpBlock: block})
+			continue
+		}
+		out = append(out, networkingv1.NetworkPolicyPeerArgs{
+			NamespaceSelector: &metav1.LabelSelectorArgs{MatchLabels: pulumi.ToStringMap(p.NamespaceSelector.MatchLabels)},
+			PodSelector:       &metav1.LabelSelectorArgs{MatchLabels: pulumi.ToStringMap(p.PodSelector.MatchLabels)},
+		})
+	}
+	return out
+}
+
+func portArgs(ports []kubernetes.NetworkPolicyPort) networkingv1.NetworkPolicyPortArray {
+	out := networkingv1.NetworkPolicyPortArray{}
+	for _, p := range ports {
+		out = append(out, networkingv1.NetworkPolicyPortArgs{Protocol: pulumi.String(*p.Protocol), Port: pulumi.Int(p.Port.IntValue())})
+	}
+	return out
+}
+
+// exception is the namespace's row of the table, or Restricted.
+func (a Args) exception(namespace string) Exception {
+	if e, ok := a.Exceptions[namespace]; ok {
+		return e
+	}
+	return Exception{Level: Restricted}
 }
 
 // labels are those by which pod security admission and network policies know the namespace. The same level is enforced,
 // audited and warned about: stricter warnings would be shown for every pod of the very namespaces whose level was chosen
 // for a reason.
-func (n Namespace) labels(version string) pulumi.StringMap {
+func (a Args) labels(n zones.Namespace) pulumi.StringMap {
 	labels := manifest.Identity{Name: n.Name, Instance: n.Name, Component: "namespace"}.Labels()
 	labels[ZoneLabel] = pulumi.String(n.Zone)
 	for _, mode := range []string{"enforce", "audit", "warn"} {
-		labels["pod-security.kubernetes.io/"+mode] = pulumi.String(n.Level)
-		labels["pod-security.kubernetes.io/"+mode+"-version"] = pulumi.String(version)
+		labels["pod-security.kubernetes.io/"+mode] = pulumi.String(a.exception(n.Name).Level)
+		labels["pod-security.kubernetes.io/"+mode+"-version"] = pulumi.String(a.PodSecurityVersion)
 	}
 	return labels
 }
 
 // annotations carry the reason to whoever looks at the namespace.
-func (n Namespace) annotations() pulumi.StringMap {
-	if n.Reason == "" {
+func (a Args) annotations(namespace string) pulumi.StringMap {
+	reason := a.exception(namespace).Reason
+	if reason == "" {
 		return nil
 	}
-	return pulumi.StringMap{"ephemos.dev/pod-security-reason": pulumi.String(n.Reason)}
+	return pulumi.StringMap{"ephemos.dev/pod-security-reason": pulumi.String(reason)}
 }

@@ -8,7 +8,11 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
+
+	"ephemos.dev/deploy/components/zones"
 )
+
+var ranges = Ranges{Nodes: []string{"10.89.0.128/25"}, APIServer: []string{"10.89.0.1/32"}, Pods: []string{"10.244.0.0/16"}}
 
 // recorder takes what a program registers.
 type recorder struct {
@@ -25,71 +29,90 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 
 func (r *recorder) Call(pulumi.MockCallArgs) (resource.PropertyMap, error) { return nil, nil }
 
-func (r *recorder) namespace(t *testing.T, name string) (labels, annotations map[string]any) {
+func (r *recorder) named(t *testing.T, kind, name string) map[string]any {
 	t.Helper()
 	for _, res := range r.resources {
-		if res.TypeToken == "kubernetes:core/v1:Namespace" && res.Name == name {
-			metadata := res.Inputs["metadata"].ObjectValue().Mappable()
-			annotations, _ = metadata["annotations"].(map[string]any)
-			return metadata["labels"].(map[string]any), annotations
+		if strings.HasSuffix(res.TypeToken, ":"+kind) && res.Name == name {
+			return res.Inputs.Mappable()
 		}
 	}
-	require.Failf(t, "not registered", "%s", name)
-	return nil, nil
+	require.Failf(t, "not registered", "%s %s", kind, name)
+	return nil
+}
+
+func run(args *Args) (*recorder, error) {
+	r := &recorder{}
+	return r, pulumi.RunErr(func(ctx *pulumi.Context) error {
+		_, err := New(ctx, "test", args)
+		return err
+	}, pulumi.WithMocks("project", "stack", r))
 }
 
 func TestNamespacesAreLabelled(t *testing.T) {
-	r := &recorder{}
-	require.NoError(t, pulumi.RunErr(func(ctx *pulumi.Context) error {
-		_, err := New(ctx, "test", nil)
-		return err
-	}, pulumi.WithMocks("project", "stack", r)))
-
-	for _, n := range Standard() {
-		labels, annotations := r.namespace(t, "test-"+n.Name)
+	r, err := run(&Args{Ranges: ranges})
+	require.NoError(t, err)
+	for _, n := range zones.Standard(zones.Options{}).Namespaces {
+		level, reason := Restricted, ""
+		if e, ok := Exceptions()[n.Name]; ok {
+			level, reason = e.Level, e.Reason
+		}
+		metadata := r.named(t, "Namespace", "test-"+n.Name)["metadata"].(map[string]any)
+		labels := metadata["labels"].(map[string]any)
 		require.Equal(t, string(n.Zone), labels[ZoneLabel])
 		for _, mode := range []string{"enforce", "audit", "warn"} {
-			require.Equal(t, string(n.Level), labels["pod-security.kubernetes.io/"+mode])
+			require.Equal(t, string(level), labels["pod-security.kubernetes.io/"+mode])
 			require.Equal(t, "latest", labels["pod-security.kubernetes.io/"+mode+"-version"])
 		}
-		require.Equal(t, n.Reason != "", annotations["ephemos.dev/pod-security-reason"] != nil)
+		annotations, _ := metadata["annotations"].(map[string]any)
+		require.Equal(t, reason != "", annotations["ephemos.dev/pod-security-reason"] != nil)
 	}
 }
 
-func TestOnlyTheAgentsNamespaceIsPrivileged(t *testing.T) {
-	for _, n := range Standard() {
-		if n.Name == "spire-agent" {
-			require.Equal(t, Privileged, n.Level)
-			continue
-		}
-		require.Equal(t, Restricted, n.Level, n.Name)
+func TestEveryExceptionSaysWhy(t *testing.T) {
+	model := zones.Standard(zones.Options{})
+	for name, e := range Exceptions() {
+		require.True(t, model.Ours(name), name)
+		require.NotEqual(t, Restricted, e.Level, name)
+		require.NotEmpty(t, e.Reason, name)
 	}
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
-	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		_, err := New(ctx, "test", &Args{PodSecurityVersion: "1.35", Namespaces: []Namespace{
-			{Name: "Bad_Name", Zone: Data},
-			{Name: "a", Zone: "basement", Level: "lax", Reason: "because"},
-			{Name: "b", Zone: DMZ, Level: Privileged},
-			{Name: "b", Zone: DMZ},
-		}})
-		return err
-	}, pulumi.WithMocks("project", "stack", &recorder{}))
+	model := zones.Standard(zones.Options{})
+	model.Namespaces[0].Name = "Bad_Name"
+	model.Flows[0].Why = ""
+	_, err := run(&Args{
+		Model: model, PodSecurityVersion: "1.35", Ranges: Ranges{Nodes: []string{"10.0.0.1/8"}, Pods: []string{"pods"}},
+		Exceptions: map[string]Exception{"services": {Level: "lax", Reason: "because"}, "data": {Level: Privileged}, "else": {Level: Baseline, Reason: "x"}},
+	})
 	for _, want := range []string{
-		"podSecurityVersion", `namespaces[0].name: "Bad_Name"`, `namespaces[1].zone: "basement"`, `namespaces[1].level: "lax"`,
-		"namespaces[2].reason", `namespaces[3].name: "b"`,
+		"podSecurityVersion", `namespace "Bad_Name"`, "flow clients -> web-gateway:https", `ranges.nodes: "10.0.0.1/8"`, `ranges.pods: "pods"`,
+		"ranges.apiServer", `exceptions.services.level: "lax"`, "exceptions.data.reason", "exceptions.else",
 	} {
 		require.ErrorContains(t, err, want)
 	}
-	require.Equal(t, 6, strings.Count(err.Error(), "is not allowed"))
-	require.NotContains(t, err.Error(), "namespaces[0].level", "the default is the strictest level")
 }
 
-func TestAnEmptyTableIsRefused(t *testing.T) {
-	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		_, err := New(ctx, "test", &Args{Namespaces: []Namespace{}})
-		return err
-	}, pulumi.WithMocks("project", "stack", &recorder{}))
+func TestAModelWithoutNamespacesIsRefused(t *testing.T) {
+	_, err := run(&Args{Model: zones.Model{Zones: []zones.ZoneSpec{}}})
 	require.ErrorContains(t, err, "at least one namespace")
+}
+
+// What is registered says the same as what is rendered, which the golden file shows.
+func TestPoliciesAreRegistered(t *testing.T) {
+	r, err := run(&Args{Ranges: ranges})
+	require.NoError(t, err)
+	policies, err := Policies(zones.Standard(zones.Options{}), ranges)
+	require.NoError(t, err)
+	count := 0
+	for _, res := range r.resources {
+		if strings.HasSuffix(res.TypeToken, ":NetworkPolicy") {
+			count++
+		}
+	}
+	require.Equal(t, len(policies), count)
+	for _, p := range policies {
+		registered := r.named(t, "NetworkPolicy", "test-"+p.Namespace+"-"+p.Name)["spec"].(map[string]any)
+		require.Equal(t, withoutEmpty(jsonOf(t, p.Spec)), withoutEmpty(jsonOf(t, registered)), p.Name)
+	}
 }

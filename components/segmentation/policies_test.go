@@ -1,0 +1,192 @@
+package segmentation
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	networkingv1 "k8s.io/api/networking/v1"
+	"sigs.k8s.io/yaml"
+
+	"ephemos.dev/deploy/components/zones"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func jsonOf(t *testing.T, v any) any {
+	t.Helper()
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	var out any
+	require.NoError(t, json.Unmarshal(text, &out))
+	return out
+}
+
+// withoutEmpty leaves out empty maps, which mean the same to Kubernetes as none.
+func withoutEmpty(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if value = withoutEmpty(value); value == nil {
+				delete(v, key)
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i := range v {
+			v[i] = withoutEmpty(v[i])
+		}
+	}
+	return v
+}
+
+func TestGolden(t *testing.T) {
+	policies, err := Policies(zones.Standard(zones.Options{}), ranges)
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, p := range policies {
+		document, err := yaml.Marshal(p)
+		require.NoError(t, err)
+		fmt.Fprintf(&text, "---\n%s", document)
+	}
+	const file = "testdata/policies.yaml"
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), text.String(), "go test ./components/segmentation -update writes it anew")
+}
+
+// isDefaultDeny says whether the policy selects every pod of its namespace and allows nothing in either direction.
+func isDefaultDeny(p *networkingv1.NetworkPolicy) bool {
+	return len(p.Spec.PodSelector.MatchLabels)+len(p.Spec.PodSelector.MatchExpressions) == 0 && len(p.Spec.PolicyTypes) == 2 &&
+		len(p.Spec.Ingress) == 0 && len(p.Spec.Egress) == 0
+}
+
+func TestEveryNamespaceDeniesByDefaultInBothDirections(t *testing.T) {
+	model := zones.Standard(zones.Options{})
+	policies, err := Policies(model, ranges)
+	require.NoError(t, err)
+	for _, n := range model.Namespaces {
+		require.True(t, slices.ContainsFunc(policies, func(p *networkingv1.NetworkPolicy) bool { return p.Namespace == n.Name && isDefaultDeny(p) }), n.Name)
+	}
+	for _, p := range policies {
+		require.True(t, model.Ours(p.Namespace), "nothing is rendered for namespaces of the cluster")
+		require.Len(t, p.Spec.PolicyTypes, 2, "a policy without a type would leave that direction open")
+		for _, rule := range p.Spec.Ingress {
+			require.NotEmpty(t, rule.From, "%s: a rule without peers lets everybody in", p.Name)
+			require.NotEmpty(t, rule.Ports, "%s: a rule without ports opens all", p.Name)
+		}
+		for _, rule := range p.Spec.Egress {
+			require.NotEmpty(t, rule.To, p.Name)
+			require.NotEmpty(t, rule.Ports, p.Name)
+		}
+	}
+}
+
+// Removing any flow changes what is rendered, and only at its two ends.
+func TestEveryFlowIsRendered(t *testing.T) {
+	model := zones.Standard(zones.Options{})
+	all := render(t, model)
+	for i, f := range model.Flows {
+		without := model.Clone()
+		without.Flows = slices.Delete(without.Flows, i, i+1)
+		from, _ := model.Role(f.From)
+		to, _ := model.Role(f.To)
+		changed := 0
+		for name, text := range render(t, without) {
+			if text != all[name] {
+				changed++
+				require.Contains(t, []string{from.Namespace + "/" + f.From, to.Namespace + "/" + f.To}, name, "%s", f)
+			}
+		}
+		if model.Ours(from.Namespace) || model.Ours(to.Namespace) {
+			require.NotZero(t, changed, "%s is rendered nowhere", f)
+		}
+	}
+}
+
+func TestANewServiceIsRendered(t *testing.T) {
+	model := zones.Standard(zones.Options{})
+	before := render(t, model)
+	model.Roles = append(model.Roles, zones.Role{
+		Name: "refund", Title: "Refunds", Zone: zones.Application, Place: zones.Pods, Namespace: zones.NamespaceServices,
+		Labels: map[string]string{"app.kubernetes.io/name": "refund"}, SPIFFEPath: "/workload/refund-service",
+		Ports: []zones.Port{{Name: "mtls", Number: 9443, Protection: zones.MTLS}},
+	})
+	model.Flows = append(model.Flows, zones.Flow{From: zones.Payment, To: "refund", Port: "mtls", Kind: zones.Request, MTLS: true, Why: "money goes back"})
+	after := render(t, model)
+	require.Len(t, after, len(before)+1)
+	require.Contains(t, after["services/refund"], "9443")
+	require.Contains(t, after["services/payment"], "9443")
+	require.NotEqual(t, before["services/payment"], after["services/payment"])
+}
+
+func render(t *testing.T, m zones.Model) map[string]string {
+	t.Helper()
+	policies, err := Policies(m, ranges)
+	require.NoError(t, err)
+	out := map[string]string{}
+	for _, p := range policies {
+		text, err := json.Marshal(p.Spec)
+		require.NoError(t, err)
+		out[p.Namespace+"/"+p.Name] = string(text)
+	}
+	return out
+}
+
+// large makes a valid model of tiers: each zone has a namespace and perZone roles, and flows go from tier to tier.
+func large(zoneCount, perZone, flows int) zones.Model {
+	m := zones.Model{}
+	for z := range zoneCount {
+		zone := zones.Zone(fmt.Sprintf("zone-%d", z))
+		m.Zones = append(m.Zones, zones.ZoneSpec{Zone: zone, Title: string(zone), Class: zones.Tiered, Tier: z + 1, Default: zones.Deny})
+		m.Namespaces = append(m.Namespaces, zones.Namespace{Name: string(zone), Zone: zone})
+		for r := range perZone {
+			name := fmt.Sprintf("role-%d-%d", z, r)
+			m.Roles = append(m.Roles, zones.Role{
+				Name: name, Title: name, Zone: zone, Place: zones.Pods, Namespace: string(zone), Labels: map[string]string{"app": name},
+				Ports: []zones.Port{{Name: "mtls", Number: 8443, Protection: zones.MTLS}},
+			})
+		}
+	}
+	for i := range flows {
+		z, pair := i%(zoneCount-1), i/(zoneCount-1)
+		m.Flows = append(m.Flows, zones.Flow{
+			From: fmt.Sprintf("role-%d-%d", z, pair%perZone), To: fmt.Sprintf("role-%d-%d", z+1, pair/perZone%perZone), Port: "mtls",
+			Kind: zones.Request, MTLS: true, Why: "the next tier answers",
+		})
+	}
+	return m
+}
+
+// BenchmarkPolicies renders 100 zones of 10 roles with a growing number of flows: time per flow should not grow.
+func BenchmarkPolicies(b *testing.B) {
+	for _, flows := range []int{1000, 2000, 4000, 8000} {
+		model := large(100, 10, flows)
+		b.Run(fmt.Sprintf("zones=100/flows=%d", flows), func(b *testing.B) {
+			var policies []*networkingv1.NetworkPolicy
+			for b.Loop() {
+				var err error
+				if policies, err = Policies(model, Ranges{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			rules := 0
+			for _, p := range policies {
+				rules += len(p.Spec.Ingress) + len(p.Spec.Egress)
+			}
+			b.ReportMetric(float64(len(policies)), "policies")
+			b.ReportMetric(float64(rules), "rules")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(flows), "ns/flow")
+		})
+	}
+}
