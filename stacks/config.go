@@ -17,8 +17,10 @@ import (
 
 	"ephemos.dev/deploy/components/manifest"
 	"ephemos.dev/deploy/components/postgres"
+	"ephemos.dev/deploy/components/segmentation"
 	"ephemos.dev/deploy/components/spire/agent"
 	"ephemos.dev/deploy/components/spire/rootca"
+	"ephemos.dev/deploy/components/zones"
 )
 
 // Namespace is the configuration namespace of this project: every key of a
@@ -37,6 +39,14 @@ const (
 	keyImagesFile        = "imagesFile"
 	keyStorageClass      = "storageClass"
 	keyPodCIDR           = "podCIDR"
+	keyNodeCIDR          = "nodeCIDR"
+	keyAPIServerCIDR     = "apiServerCIDR"
+	keyAPIServerPort     = "apiServerPort"
+	keyDNSPort           = "dnsPort"
+	keyWebHost           = "webHost"
+	keyAPIHost           = "apiHost"
+	keyEdgeSecret        = "edgeSecret"
+	keyGatewayReplicas   = "gatewayReplicas"
 	keyServerReplicas    = "serverReplicas"
 	keyServerQuorum      = "serverQuorum"
 	keyPostgresInstances = "postgresInstances"
@@ -80,6 +90,17 @@ type Config struct {
 	StorageClass string
 	// PodCIDRs are the address ranges of the cluster's pods.
 	PodCIDRs []string
+	// Ranges are what network policies call nodes, API server and pods. Its pods
+	// are empty unless the stack says which they are: every private address is
+	// too much to leave out of the internet.
+	Ranges segmentation.Ranges
+	// Zones are the ports of the cluster's own that the zone model needs.
+	Zones zones.Options
+	// WebHost and APIHost are the DNS names of the two gateways.
+	WebHost, APIHost string
+	// EdgeSecret names a Secret with the gateways' certificate (tls.crt, tls.key)
+	// in their namespace; empty takes their SVIDs.
+	EdgeSecret string
 	// CallRate is how many calls a second the payment service makes; 0 makes none.
 	CallRate int
 	// AdminIDs are the SPIFFE IDs that may administer the SPIRE servers.
@@ -137,6 +158,22 @@ var keys = []key{
 		matching(func(c *Config) *string { return &c.StorageClass }, dnsSubdomain, "the name of a StorageClass")},
 	{keyPodCIDR, "Address ranges of the cluster's pods in CIDR notation, separated by commas. Only from these do the SPIRE servers believe the load balancer's header that names an agent's address, so they have to hold its pods; the default is every private range.", privateRanges, "",
 		setPodCIDRs},
+	{keyNodeCIDR, "Address ranges of the cluster's nodes in CIDR notation, separated by commas: agents reach the SPIRE servers from them, and network policies know them by nothing else. The default is every private range, pods included; the agents' way in is then open, behind their attestation, to every pod.", privateRanges, "",
+		ranges(func(c *Config) *[]string { return &c.Ranges.Nodes })},
+	{keyAPIServerCIDR, "Addresses of the Kubernetes API server's endpoints (kubectl get endpointslices kubernetes) in CIDR notation, separated by commas. The default is every private range; a cluster whose API server has a public address needs it here.", privateRanges, "",
+		ranges(func(c *Config) *[]string { return &c.Ranges.APIServer })},
+	{keyAPIServerPort, "Integer, 1 to 65535. Port of the API server's endpoints: 6443 with kubeadm, 443 with most providers.", "6443", "",
+		integer(func(c *Config) *int { return &c.Zones.APIServerPort }, 1, 65535)},
+	{keyDNSPort, "Integer, 1 to 65535. Port on which the pods of the cluster's DNS listen.", "53", "",
+		integer(func(c *Config) *int { return &c.Zones.DNSPort }, 1, 65535)},
+	{keyWebHost, "DNS name of the web gateway.", "", "www. and the trust domain",
+		matching(func(c *Config) *string { return &c.WebHost }, dnsSubdomain, "a DNS name in lower case")},
+	{keyAPIHost, "DNS name of the API gateway.", "", "api. and the trust domain",
+		matching(func(c *Config) *string { return &c.APIHost }, dnsSubdomain, "a DNS name in lower case")},
+	{keyEdgeSecret, "Name of a Secret in namespace " + zones.NamespaceDMZ + " with the gateways' TLS certificate (tls.crt) and key (tls.key), such as cert-manager keeps. A change of it is taken over without a restart.", "", "none: the gateways show their SVIDs, which clients verify with the trust bundle",
+		matching(func(c *Config) *string { return &c.EdgeSecret }, dnsSubdomain, "the name of a Secret")},
+	{keyGatewayReplicas, "Integer, 1 to 50. Number of pods of each of the two gateways.", "", "the profile's",
+		integer(func(c *Config) *int { return &c.Profile.GatewayReplicas }, 1, 50)},
 	{keyServerReplicas, "Integer, 1 to 7. Number of SPIRE servers, each on a node of its own.", "", "the profile's",
 		integer(func(c *Config) *int { return &c.Profile.ServerReplicas }, 1, 7)},
 	{keyServerQuorum, "Integer, 0 to one less than serverReplicas. SPIRE servers that a node drain or another voluntary disruption leaves running.", "", "the profile's",
@@ -226,6 +263,8 @@ func Parse(stack string, values map[string]string, isSecret func(key string) boo
 			p.refuse(k.name, value, err.Error())
 		}
 	}
+	p.config.WebHost = cmp.Or(p.config.WebHost, "www."+p.config.TrustDomain)
+	p.config.APIHost = cmp.Or(p.config.APIHost, "api."+p.config.TrustDomain)
 	p.required()
 	p.consistent()
 	p.files(getenv)
@@ -359,15 +398,28 @@ func setTrustDomain(c *Config, value string) error {
 }
 
 func setPodCIDRs(c *Config, value string) error {
-	c.PodCIDRs = nil
-	for _, part := range splitList(value) {
-		prefix, err := netip.ParsePrefix(part)
-		if err != nil || prefix != prefix.Masked() {
-			return errors.New("address ranges such as 10.244.0.0/16, separated by commas")
-		}
-		c.PodCIDRs = append(c.PodCIDRs, prefix.String())
+	if err := ranges(func(c *Config) *[]string { return &c.PodCIDRs })(c, value); err != nil {
+		return err
+	}
+	if c.Ranges.Pods = c.PodCIDRs; value == privateRanges {
+		c.Ranges.Pods = nil
 	}
 	return nil
+}
+
+func ranges(field func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		var out []string
+		for _, part := range splitList(value) {
+			prefix, err := netip.ParsePrefix(part)
+			if err != nil || prefix != prefix.Masked() {
+				return errors.New("address ranges such as 10.244.0.0/16, separated by commas")
+			}
+			out = append(out, prefix.String())
+		}
+		*field(c) = out
+		return nil
+	}
 }
 
 func setAdminIDs(c *Config, value string) error {

@@ -37,6 +37,8 @@ type Profile struct {
 	AgentTTL time.Duration
 	// WorkloadReplicas is the number of pods of each of the services.
 	WorkloadReplicas int
+	// GatewayReplicas is the number of pods of each of the gateways.
+	GatewayReplicas int
 	// Protect refuses to delete stateful resources until it is turned off.
 	Protect bool
 }
@@ -55,21 +57,21 @@ var Profiles = map[string]Profile{
 		ServerReplicas: 3, ServerQuorum: 2, Spread: manifest.SpreadZones,
 		PostgresInstances: 3, DataDurability: postgres.Required,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
-		WorkloadReplicas: 3,
+		WorkloadReplicas: 3, GatewayReplicas: 2,
 		Protect:          true,
 	},
 	"staging": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadNodes,
 		PostgresInstances: 2, DataDurability: postgres.Preferred,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
-		WorkloadReplicas: 2,
+		WorkloadReplicas: 2, GatewayReplicas: 2,
 		Protect:          false,
 	},
 	"development": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadPreferred,
 		PostgresInstances: 1, DataDurability: postgres.Preferred,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
-		WorkloadReplicas: 1,
+		WorkloadReplicas: 1, GatewayReplicas: 1,
 		Protect:          false,
 	},
 }

@@ -56,7 +56,7 @@ func renderAddons(coredns string, nodes []node) (string, error) {
 		volumes[i] = volumeName(i)
 	}
 	err := addonsTemplate.Execute(&out, map[string]any{
-		"CoreDNS": coredns, "DNSAddress": serviceDNS, "ClusterDomain": clusterDomain, "KubeRouterUser": kubeRouterUser,
+		"CoreDNS": coredns, "DNSAddress": serviceDNS, "DNSPort": DNSPort, "ClusterDomain": clusterDomain, "KubeRouterUser": kubeRouterUser,
 		"Nodes": nodes, "Volumes": volumes, "VolumesPath": volumesPath, "NodeLabel": nodeLabel,
 	})
 	return out.String(), err

@@ -415,7 +415,7 @@ func (c *Cluster) startControlPlane(tools *toolchain.Result, creds *credentials,
 			bind{Source: etcd, Target: "/var/lib/etcd"},
 			bind{Source: logDir(dir), Target: "/var/log/testbed"}),
 		Services: controlPlaneServices(),
-		Forward:  fmt.Sprintf("%s:%d", controlPlaneAddress, apiServerPort),
+		Forward:  fmt.Sprintf("%s:%d", controlPlaneAddress, APIServerPort),
 	}, listener, func(m machine) error { return linkControlPlane(m, nodes) })
 }
 

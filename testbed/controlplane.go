@@ -70,7 +70,7 @@ func prepareControlPlane(dir string, c *credentials) error {
 			return err
 		}
 	}
-	server := fmt.Sprintf("https://%s:%d", controlPlaneAddress, apiServerPort)
+	server := fmt.Sprintf("https://%s:%d", controlPlaneAddress, APIServerPort)
 	return errors.Join(
 		copyInto(c.cluster.certFile(), filepath.Join(pki, "ca.crt")),
 		copyInto(c.front.certFile(), filepath.Join(pki, "front-proxy-ca.crt")),
@@ -138,7 +138,7 @@ func controlPlaneServices() []service {
 		}},
 		{Name: "kube-apiserver", Args: []string{program("kube-apiserver"),
 			"--advertise-address=" + controlPlaneAddress,
-			fmt.Sprintf("--secure-port=%d", apiServerPort),
+			fmt.Sprintf("--secure-port=%d", APIServerPort),
 			"--etcd-servers=https://127.0.0.1:2379",
 			"--etcd-cafile=" + pki("ca.crt"), "--etcd-certfile=" + pki("etcd-client.crt"), "--etcd-keyfile=" + pki("etcd-client.key"),
 			"--service-cluster-ip-range=" + ServiceRange,

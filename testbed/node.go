@@ -26,7 +26,7 @@ func prepareNode(dir string, n node, c *credentials, cgroupPath, sandboxImage st
 	if err != nil {
 		return err
 	}
-	server := fmt.Sprintf("https://%s:%d", controlPlaneAddress, apiServerPort)
+	server := fmt.Sprintf("https://%s:%d", controlPlaneAddress, APIServerPort)
 	for _, user := range []string{"kubelet", "kube-proxy", "kube-router"} {
 		if err := writeFile(filepath.Join(config, user+".kubeconfig"), kubeconfigFiles(server, pkiDir, user), 0o600); err != nil {
 			return err

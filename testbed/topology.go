@@ -10,13 +10,19 @@ const (
 	controlPlaneAddress = "10.89.0.1"
 	linkPrefixLength    = 24
 	LinkRange           = "10.89.0.0/24"
+	// NodeRange holds the nodes' addresses, and not the control plane's.
+	NodeRange = "10.89.0.128/25"
+	// APIServerRange is the API server's endpoint, which listens on APIServerPort.
+	APIServerRange = controlPlaneAddress + "/32"
+	APIServerPort  = 6443
+	// DNSPort is where the pods of the cluster's DNS listen.
+	DNSPort = 5353
 	// PodRange holds every pod address; node i uses 10.244.i.0/24.
 	PodRange = "10.244.0.0/16"
 	// ServiceRange holds every Service address.
 	ServiceRange   = "10.96.0.0/16"
 	serviceAPI     = "10.96.0.1"
 	serviceDNS     = "10.96.0.10"
-	apiServerPort  = 6443
 	clusterDomain  = "cluster.local"
 	controlPlane   = "control-plane"
 	bridgeName     = "nodes0"
@@ -47,7 +53,7 @@ func newNode(i int) node {
 	return node{
 		Name:    "node-" + letter,
 		Zone:    string(rune('a' + (i-1)%3)),
-		Address: fmt.Sprintf("10.89.0.%d", 10+i),
+		Address: fmt.Sprintf("10.89.0.%d", 128+i),
 		PodCIDR: fmt.Sprintf("10.244.%d.0/24", i),
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -159,6 +160,11 @@ func (s *Stack) configure(ctx context.Context, cluster *testbed.Cluster, tools *
 		"imagesFile":   images,
 		"storageClass": testbed.StorageClass,
 		"podCIDR":      testbed.PodRange,
+		"nodeCIDR":     testbed.NodeRange,
+		// Policies see the endpoints behind the Services' addresses.
+		"apiServerCIDR": testbed.APIServerRange,
+		"apiServerPort": strconv.Itoa(testbed.APIServerPort),
+		"dnsPort":       strconv.Itoa(testbed.DNSPort),
 	}
 	maps.Copy(values, overrides)
 	set := auto.ConfigMap{}
