@@ -36,6 +36,9 @@ kind: Namespace
 metadata: {name: probe, labels: {pod-security.kubernetes.io/enforce: restricted}}
 ---
 `
+	apply(t, door("spire-server", "probe", "app.kubernetes.io/name: haproxy", "ingress", `
+    - from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: probe}}}]
+      ports: [{port: 8081}]`))
 	apply(t, fmt.Sprintf(identity, trustDomain, spireClass(t))+serviceAccount("probe", "probe")+
 		pod("probe", "probe", "probe", image(t, "probe"), "app.kubernetes.io/name: probe", fmt.Sprintf(`- {name: TRUST_DOMAIN, value: %s}
 - {name: SERVER_ADDRESS, value: "spire-server-entry.spire-server.svc.cluster.local:8081"}`, trustDomain))+
