@@ -327,9 +327,13 @@ func (a Args) clusterAnnotations() pulumi.StringMap {
 	if !a.WALArchiving {
 		annotations["cnpg.io/skipWalArchiving"] = pulumi.String("enabled")
 	}
+	// The instance manager looks at a role that it finds before it is the primary again only after 30 s
+	// (internal/management/controller, databaseRoleReconciliationInterval): the role is made once there is a ready primary.
+	conditions := []string{"jsonpath={.status.currentPrimary}", "jsonpath={.status.readyInstances}"}
 	if a.Await == Whole {
-		maps.Copy(annotations, awaitAll("condition=Ready"))
+		conditions = append(conditions, "condition=Ready")
 	}
+	maps.Copy(annotations, awaitAll(conditions...))
 	return annotations
 }
 

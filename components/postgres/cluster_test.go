@@ -101,11 +101,12 @@ func TestAwait(t *testing.T) {
 	}
 	args := minimal()
 	r := deploy(t, args)
-	require.Empty(t, conditions(r.inputs(t, "db-cluster")))
+	primary := []string{"jsonpath={.status.currentPrimary}", "jsonpath={.status.readyInstances}"}
+	require.Equal(t, primary, conditions(r.inputs(t, "db-cluster")))
 	require.Equal(t, []string{"jsonpath={.status.applied}=true", "jsonpath={.status.clientCertificate.expiration}"},
 		conditions(r.inputs(t, "db-role")))
 	args.Await = Whole
-	require.Equal(t, []string{"condition=Ready"}, conditions(deploy(t, args).inputs(t, "db-cluster")))
+	require.Equal(t, append(primary, "condition=Ready"), conditions(deploy(t, args).inputs(t, "db-cluster")))
 }
 
 func TestOutputs(t *testing.T) {
