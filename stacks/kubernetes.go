@@ -17,14 +17,15 @@ import (
 	"ephemos.dev/deploy/components/spire/rootca"
 	"ephemos.dev/deploy/components/spire/server"
 	"ephemos.dev/deploy/components/workloads"
+	"ephemos.dev/deploy/components/zones"
 )
 
-// Namespaces of the composition; segmentation.Standard says what each may do.
+// Namespaces of the composition, by the zone model's names.
 const (
-	serverNamespace   = "spire-server"
-	agentNamespace    = "spire-agent"
-	operatorNamespace = "cnpg-system"
-	serviceNamespace  = "services"
+	serverNamespace   = zones.NamespaceServer
+	agentNamespace    = zones.NamespaceAgent
+	operatorNamespace = zones.NamespaceOperator
+	serviceNamespace  = zones.NamespaceServices
 )
 
 // databaseName is the metadata.name of the Postgres cluster.
@@ -51,6 +52,8 @@ type composition struct {
 	config  *Config
 	cluster *kubernetes.Provider
 	lineage *lineage
+	// model says who may talk to whom.
+	model zones.Model
 	// namespaces and kinds are what nearly everything needs.
 	namespaces *segmentation.Segmentation
 	kinds      *crds.CRDs
@@ -72,14 +75,16 @@ func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	d := &composition{ctx: ctx, config: c, cluster: cluster}
+	d := &composition{ctx: ctx, config: c, cluster: cluster, model: zones.Standard(c.Zones)}
 	if d.lineage, err = newLineage(ctx); err != nil {
 		return err
 	}
 	if d.kinds, err = crds.New(ctx, "crds", &crds.Args{Sets: []crds.Set{crds.SPIRE, crds.CloudNativePG}}, d.after()...); err != nil {
 		return err
 	}
-	if d.namespaces, err = segmentation.New(ctx, "segmentation", nil, append(d.after(), d.protect())...); err != nil {
+	if d.namespaces, err = segmentation.New(ctx, "segmentation", &segmentation.Args{
+		Model: d.model, Ranges: c.Ranges,
+	}, append(d.after(), d.protect())...); err != nil {
 		return err
 	}
 	database, err := d.database()

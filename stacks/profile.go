@@ -58,21 +58,21 @@ var Profiles = map[string]Profile{
 		PostgresInstances: 3, DataDurability: postgres.Required,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 3, GatewayReplicas: 2,
-		Protect:          true,
+		Protect: true,
 	},
 	"staging": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadNodes,
 		PostgresInstances: 2, DataDurability: postgres.Preferred,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 2, GatewayReplicas: 2,
-		Protect:          false,
+		Protect: false,
 	},
 	"development": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadPreferred,
 		PostgresInstances: 1, DataDurability: postgres.Preferred,
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 1, GatewayReplicas: 1,
-		Protect:          false,
+		Protect: false,
 	},
 }
 

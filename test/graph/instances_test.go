@@ -18,6 +18,7 @@ import (
 	"ephemos.dev/deploy/components/spire/rootca"
 	"ephemos.dev/deploy/components/spire/server"
 	"ephemos.dev/deploy/components/workloads"
+	"ephemos.dev/deploy/components/zones"
 )
 
 // Two instances of a component in one program have to differ in their names
@@ -26,9 +27,11 @@ import (
 func TestTwoInstancesDoNotCollide(t *testing.T) {
 	image := pulumi.String("image:1")
 	instance := func(ctx *pulumi.Context, id string, opts ...pulumi.ResourceOption) error {
-		_, err1 := segmentation.New(ctx, "segmentation-"+id, &segmentation.Args{
-			Namespaces: []segmentation.Namespace{{Name: id, Zone: segmentation.Management}},
-		}, opts...)
+		model := zones.Model{
+			Zones:      []zones.ZoneSpec{{Zone: zones.Management, Title: "Management", Class: zones.Managing, Default: zones.Deny}},
+			Namespaces: []zones.Namespace{{Name: id, Zone: zones.Management}},
+		}
+		_, err1 := segmentation.New(ctx, "segmentation-"+id, &segmentation.Args{Model: model}, opts...)
 		_, err2 := postgres.New(ctx, "postgres-"+id, &postgres.Args{Name: "db-" + id, Namespace: "shared", ImageName: image}, opts...)
 		_, err3 := rootca.New(ctx, "root-ca-"+id, &rootca.Args{Name: "root-" + id, Namespace: "shared", Image: image, Organization: id}, opts...)
 		_, err4 := server.New(ctx, "server-"+id, &server.Args{

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"ephemos.dev/deploy/components/segmentation"
+	"ephemos.dev/deploy/components/zones"
 	"ephemos.dev/deploy/stacks"
 )
 
@@ -21,7 +24,10 @@ var update = flag.Bool("update", false, "rewrite golden files")
 const root = "../.."
 
 // privileged are the namespaces that are exempt from the restricted standard.
-var privileged = []string{"spire-agent"}
+var privileged = slices.Sorted(maps.Keys(segmentation.Exceptions()))
+
+// model is the zone model of the stacks of this repository.
+var model = zones.Standard(zones.Options{})
 
 // stackNames are the stacks of this repository: those with a configuration file.
 func stackNames(t *testing.T) []string {
@@ -71,7 +77,7 @@ func TestStacksPassEveryCheck(t *testing.T) {
 	for _, stack := range stackNames(t) {
 		t.Run(stack, func(t *testing.T) {
 			g := unchanged(t, stack, Update)
-			for _, check := range append(General(), RestrictedPods(privileged...)) {
+			for _, check := range append(General(), RestrictedPods(privileged...), InModel(model)) {
 				for _, finding := range check.Find(g) {
 					t.Errorf("%s: %s", check.Name, finding)
 				}
@@ -88,7 +94,7 @@ func TestProfilesPassEveryCheck(t *testing.T) {
 		}
 		t.Run(profile, func(t *testing.T) {
 			g := record(t, "local", Update, map[string]string{"profile": profile})
-			for _, check := range append(General(), RestrictedPods(privileged...)) {
+			for _, check := range append(General(), RestrictedPods(privileged...), InModel(model)) {
 				for _, finding := range check.Find(g) {
 					t.Errorf("%s: %s", check.Name, finding)
 				}
