@@ -18,6 +18,8 @@ import (
 
 	"ephemos.dev/deploy/components/manifest"
 	"ephemos.dev/deploy/components/postgres"
+	"ephemos.dev/deploy/components/segmentation"
+	"ephemos.dev/deploy/components/zones"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files")
@@ -97,6 +99,11 @@ func TestParseDefaults(t *testing.T) {
 	assert.Equal(t, Profiles["production"], c.Profile)
 	assert.Empty(t, c.StorageClass)
 	assert.False(t, c.LegacyKubeletAuthorization)
+	assert.Empty(t, c.Ranges.Pods, "the default range of pods is every private one, which the internet is not the rest of")
+	assert.NotEmpty(t, c.Ranges.Nodes)
+	assert.NotEmpty(t, c.Ranges.APIServer)
+	assert.Equal(t, "www."+c.TrustDomain, c.WebHost)
+	assert.Equal(t, "api."+c.TrustDomain, c.APIHost)
 	assert.Equal(t, "here", c.Kubeconfig.Context)
 	assert.Equal(t, publicImages[imageHAProxy], c.Images[imageHAProxy])
 	assert.Equal(t, "registry.example.com/ephemos/payment:"+ownImageTag, c.Images[imagePayment])
@@ -108,16 +115,23 @@ func TestParseOverrides(t *testing.T) {
 		"caTTL": "6m", "x509SVIDTTL": "60s", "jwtSVIDTTL": "1m", "agentTTL": "1m", "workloadReplicas": "2",
 		"callRate": "0", "protect": "true", "clusterName": "east-1", "podCIDR": "10.0.0.0/8, fd00::/48",
 		"adminIDs": "spiffe://prod.company.com/admin", "storageClass": "fast", "rootCASecret": "our.root", "legacyKubeletAuthorization": "true",
+		"nodeCIDR": "10.1.0.0/16", "apiServerCIDR": "192.0.2.1/32,192.0.2.2/32", "apiServerPort": "443", "dnsPort": "5353",
+		"webHost": "shop.company.com", "apiHost": "api.company.com", "edgeSecret": "edge-tls", "gatewayReplicas": "4",
 	})
 	require.NoError(t, err)
 	assert.Equal(t, Profile{
 		ServerReplicas: 5, ServerQuorum: 4, Spread: manifest.SpreadNodes, PostgresInstances: 3, DataDurability: postgres.Required,
 		CATTL: 6 * time.Minute, X509SVIDTTL: time.Minute, JWTSVIDTTL: time.Minute, AgentTTL: time.Minute,
-		WorkloadReplicas: 2, Protect: true,
+		WorkloadReplicas: 2, GatewayReplicas: 4, Protect: true,
 	}, c.Profile)
 	assert.Equal(t, 0, c.CallRate)
 	assert.Equal(t, "east-1", c.ClusterName)
 	assert.Equal(t, []string{"10.0.0.0/8", "fd00::/48"}, c.PodCIDRs)
+	assert.Equal(t, segmentation.Ranges{
+		Nodes: []string{"10.1.0.0/16"}, APIServer: []string{"192.0.2.1/32", "192.0.2.2/32"}, Pods: []string{"10.0.0.0/8", "fd00::/48"},
+	}, c.Ranges)
+	assert.Equal(t, zones.Options{APIServerPort: 443, DNSPort: 5353}, c.Zones)
+	assert.Equal(t, []string{"shop.company.com", "api.company.com", "edge-tls"}, []string{c.WebHost, c.APIHost, c.EdgeSecret})
 	assert.Equal(t, []string{"spiffe://prod.company.com/admin"}, c.AdminIDs)
 	assert.Equal(t, "fast", c.StorageClass)
 	assert.Equal(t, "our.root", c.RootCASecret)
@@ -170,6 +184,12 @@ func TestParseRefuses(t *testing.T) {
 			`ephemos:legacyKubeletAuthorization: "1.32" is refused: it takes true or false`},
 		"boolean": {map[string]string{"protect": "yes"},
 			`ephemos:protect: "yes" is refused: it takes true or false`},
+		"node range with host bits": {map[string]string{"nodeCIDR": "10.0.0.1/8"},
+			`ephemos:nodeCIDR: "10.0.0.1/8" is refused: it takes address ranges such as 10.244.0.0/16, separated by commas`},
+		"a port too high": {map[string]string{"apiServerPort": "65536"},
+			`ephemos:apiServerPort: "65536" is refused: it takes an integer from 1 to 65535`},
+		"a host with a scheme": {map[string]string{"webHost": "https://shop.company.com"},
+			`ephemos:webHost: "https://shop.company.com" is refused: it takes a DNS name in lower case`},
 		"pod range with host bits": {map[string]string{"podCIDR": "10.244.1.1/16"},
 			`ephemos:podCIDR: "10.244.1.1/16" is refused: it takes address ranges such as 10.244.0.0/16, separated by commas`},
 		"admin of another trust domain": {map[string]string{"adminIDs": "spiffe://staging.company.com/admin"},
