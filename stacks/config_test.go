@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -207,7 +208,7 @@ func TestParseRefuses(t *testing.T) {
 		"registry": {map[string]string{"imageRegistry": "https://registry.example.com"},
 			`ephemos:imageRegistry: "https://registry.example.com" is refused: it takes a registry host with an optional port and path, such as registry.example.com/ephemos`},
 		"no registry": {map[string]string{"imageRegistry": ""},
-			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; or set ephemos:imagesFile to a file with the output of that command"},
+			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, gateway, flowlog, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; or set ephemos:imagesFile to a file with the output of that command"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -355,14 +356,24 @@ func TestRegistry(t *testing.T) {
 
 func TestImagesFile(t *testing.T) {
 	digest := "@sha256:" + strings.Repeat("a", 64)
+	file := func(images ...string) string {
+		refs := map[string]string{}
+		for _, image := range images {
+			name, _, _ := strings.Cut(image, ":")
+			refs[name] = "l/" + image + digest
+		}
+		content, err := json.Marshal(refs)
+		require.NoError(t, err)
+		return string(content)
+	}
 	tests := map[string]struct {
 		content string
 		want    string // empty: accepted
 	}{
-		"all of our own": {`{"payment":"l/payment` + digest + `","user":"l/user` + digest + `","order":"l/order` + digest + `","rootca":"l/rootca` + digest + `"}`, ""},
-		"others too": {`{"payment":"l/payment` + digest + `","user":"l/user` + digest + `","order":"l/order` + digest + `","rootca":"l/rootca` + digest +
-			`","pause":"l/pause` + digest + `","postgresql":"l/postgresql:15` + digest + `"}`, ""},
-		"one missing":               {`{"payment":"l/payment:1","user":"l/user:1","order":"l/order:1"}`, "the registry that holds rootca, which"},
+		"all of our own": {file(ownImages...), ""},
+		"others too":     {file(append([]string{"pause", "postgresql:15"}, ownImages...)...), ""},
+		"one missing": {file(slices.DeleteFunc(slices.Clone(ownImages), func(image string) bool { return image == imageRootCA })...),
+			"the registry that holds rootca, which"},
 		"no JSON":                   {`payment: x`, "a JSON file from image name to reference: invalid character"},
 		"no reference":              {`{"payment":"l/Payment"}`, `payment: "l/Payment" is not an image reference`},
 		"Postgres without a tag":    {`{"postgresql":"l/postgresql` + digest + `"}`, `needs a tag that begins with 15`},
