@@ -30,6 +30,11 @@ var keepers = []keeper{
 	{deployment, servicesNamespace, driver},
 	{deployment, servicesNamespace, "user"},
 	{deployment, servicesNamespace, "order"},
+	{deployment, gatewaysNamespace, "web-gateway"},
+	{deployment, gatewaysNamespace, "api-gateway"},
+	{deployment, "data", "cache"},
+	{deployment, "data", "queue"},
+	{daemonSet, "intrusion-detection", "flowlog"},
 }
 
 // parts reads how many pods each keeper wants and counts those that are ready. Terminating pods are not. The error names

@@ -34,6 +34,7 @@ import (
 const (
 	serverNamespace   = "spire-server"
 	servicesNamespace = "services"
+	gatewaysNamespace = "dmz"
 	serverSelector    = "app.kubernetes.io/name=spire-server,app.kubernetes.io/component=server"
 	entrySelector     = "app.kubernetes.io/part-of=ephemos,app.kubernetes.io/component=load-balancer"
 	databaseCluster   = "spire-db"
@@ -105,7 +106,7 @@ type Instance struct {
 // Synchronous says whether the primary counts this standby towards an acknowledged commit.
 func (i Instance) Synchronous() bool { return i.Sync == "quorum" || i.Sync == "sync" }
 
-// Service is one pod of a service that holds an identity.
+// Service is one pod of a gateway or service that holds an identity.
 type Service struct {
 	Pod, Node   string
 	Ready       bool
@@ -170,9 +171,12 @@ func (c *Client) Read(ctx context.Context) Report {
 	part("servers", func() (err error) { r.Servers, r.Agents, r.Records, err = c.servers(ctx); return err })
 	part("load balancer", func() (err error) { r.Entries, err = c.entries(ctx); return err })
 	part("database", func() (err error) { r.Database, err = c.database(ctx); return err })
-	part("services", func() (err error) { r.Services, err = c.services(ctx); return err })
+	var gateways, services []Service
+	part("gateways", func() (err error) { gateways, err = c.services(ctx, gatewaysNamespace); return err })
+	part("services", func() (err error) { services, err = c.services(ctx, servicesNamespace); return err })
 	part("parts", func() (err error) { r.Parts, err = c.parts(ctx); return err })
 	wg.Wait()
+	r.Services = append(gateways, services...)
 	return r
 }
 
@@ -346,8 +350,8 @@ func addReplication(instances []Instance, rows string) error {
 	return nil
 }
 
-func (c *Client) services(ctx context.Context) ([]Service, error) {
-	pods, err := c.pods(ctx, servicesNamespace, "app.kubernetes.io/part-of=ephemos")
+func (c *Client) services(ctx context.Context, namespace string) ([]Service, error) {
+	pods, err := c.pods(ctx, namespace, "app.kubernetes.io/part-of=ephemos")
 	if err != nil {
 		return nil, err
 	}

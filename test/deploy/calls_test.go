@@ -74,7 +74,7 @@ func testStatus(t *testing.T) {
 		services[s.Stats.Service] = true
 		require.InDelta(t, 3600, s.Stats.TTL, 60, "%s: lifetime of its SVID in seconds", s.Pod)
 	}
-	require.Equal(t, map[string]bool{"payment": true, "user": true, "order": true}, services)
+	require.Equal(t, map[string]bool{"payment": true, "user": true, "order": true, "web-gateway": true, "api-gateway": true}, services)
 	start := countCalls(t)
 	eventually(t, 10*time.Second, "more successful calls in every payment pod", func(context.Context) error {
 		for pod, now := range countCalls(t) {
