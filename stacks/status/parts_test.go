@@ -163,7 +163,7 @@ func TestServicesMarkTerminatingPods(t *testing.T) {
 		path + "?app.kubernetes.io/part-of=ephemos": podList(pod("order-1", inServices), pod("order-2", inServices, terminated)),
 		path + "/http:order-1:8080/proxy/stats":     Stats{Service: "order"},
 	})
-	services, err := client.services(t.Context())
+	services, err := client.services(t.Context(), servicesNamespace)
 	require.NoError(t, err)
 	require.Equal(t, []Service{
 		{Pod: "order-1", Ready: true, Stats: Stats{Service: "order"}}, {Pod: "order-2", Terminating: true},
