@@ -84,8 +84,13 @@ func deployed() map[string]any {
 			TypeMeta: typed("DaemonSet"), Spec: appsv1.DaemonSetSpec{Selector: selecting("agent")}, Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: 2},
 		},
 		"/api/v1/namespaces/spire-agent/pods?app=agent": podList(pod("a-1"), pod("a-2")),
+		"/apis/apps/v1/namespaces/intrusion-detection/daemonsets/flowlog": appsv1.DaemonSet{
+			TypeMeta: typed("DaemonSet"), Spec: appsv1.DaemonSetSpec{Selector: selecting("flowlog")}, Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: 2},
+		},
+		"/api/v1/namespaces/intrusion-detection/pods?app=flowlog": podList(pod("f-1"), pod("f-2")),
 	}
-	for _, d := range []string{"spire-server/spire-server-primary", "spire-server/spire-server-backup", "services/payment", "services/user", "services/order"} {
+	for _, d := range []string{"spire-server/spire-server-primary", "spire-server/spire-server-backup", "services/payment", "services/user", "services/order",
+		"dmz/web-gateway", "dmz/api-gateway", "data/cache", "data/queue"} {
 		namespace, name, _ := strings.Cut(d, "/")
 		objects["/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name] = appsv1.Deployment{
 			TypeMeta: typed("Deployment"), Spec: appsv1.DeploymentSpec{Replicas: &two, Selector: selecting(name)},
