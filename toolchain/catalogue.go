@@ -182,6 +182,8 @@ var builds = []build{
 	own("order", "./cmd/order", GroupStack, 5*time.Second, 50),
 	own("rootca", "./cmd/rootca", GroupStack, 50*time.Second, 200),
 	own("csi-registrar", "./cmd/csi-registrar", GroupStack, 5*time.Second, 50),
+	own("gateway", "./cmd/gateway", GroupStack, 20*time.Second, 100),
+	own("flowlog", "./cmd/flowlog", GroupStack, 10*time.Second, 100),
 	own("probe", "./test/probe", GroupTest, 5*time.Second, 50),
 }
 
@@ -257,6 +259,8 @@ var images = []image{
 	{name: "user", program: "user", paths: []string{"/bin/user"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "order", program: "order", paths: []string{"/bin/order"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "rootca", program: "rootca", paths: []string{"/bin/rootca"}, user: nonRoot, groups: []Group{GroupStack}},
+	{name: "gateway", program: "gateway", paths: []string{"/bin/gateway"}, user: nonRoot, groups: []Group{GroupStack}},
+	{name: "flowlog", program: "flowlog", paths: []string{"/bin/flowlog"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "probe", program: "probe", paths: []string{"/bin/probe"}, user: nonRoot, groups: []Group{GroupTest}},
 	{
 		name: "postgresql", user: postgresUser, groups: []Group{GroupStack},
