@@ -17,6 +17,7 @@ import (
 	"ephemos.dev/deploy/components/spire/rootca"
 	"ephemos.dev/deploy/components/spire/server"
 	"ephemos.dev/deploy/components/workloads"
+	"ephemos.dev/deploy/components/zones"
 )
 
 // Namespaces of the composition; segmentation.Standard says what each may do.
@@ -214,7 +215,8 @@ func (d *composition) services(servers *server.Server, driver *csi.Driver) (*wor
 	}
 	return workloads.New(d.ctx, "workloads", &workloads.Args{
 		Namespace: serviceNamespace, TrustDomain: c.TrustDomain, Replicas: c.Profile.WorkloadReplicas, CallRate: float64(c.CallRate),
-		Images: workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
+		Images:  workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
+		Callers: workloads.Callers(zones.Standard(zones.Options{}), c.TrustDomain),
 	}, d.after(d.namespaces, driver)...)
 }
 

@@ -18,6 +18,7 @@ import (
 	"ephemos.dev/deploy/components/spire/rootca"
 	"ephemos.dev/deploy/components/spire/server"
 	"ephemos.dev/deploy/components/workloads"
+	"ephemos.dev/deploy/components/zones"
 )
 
 // Two instances of a component in one program have to differ in their names
@@ -51,6 +52,7 @@ func TestTwoInstancesDoNotCollide(t *testing.T) {
 		}, opts...)
 		_, err9 := workloads.New(ctx, "workloads-"+id, &workloads.Args{
 			Namespace: id, TrustDomain: id + ".company.com", Images: workloads.Images{Payment: image, User: image, Order: image},
+			Callers: workloads.Callers(zones.Standard(zones.Options{}), id+".company.com"),
 		}, opts...)
 		return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9)
 	}
