@@ -219,7 +219,8 @@ func (d *composition) services(servers *server.Server, driver *csi.Driver) (*wor
 	}
 	return workloads.New(d.ctx, "workloads", &workloads.Args{
 		Namespace: serviceNamespace, TrustDomain: c.TrustDomain, Replicas: c.Profile.WorkloadReplicas, CallRate: float64(c.CallRate),
-		Images: workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
+		Images:  workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
+		Callers: workloads.Callers(zones.Standard(zones.Options{}), c.TrustDomain),
 	}, d.after(d.namespaces, driver)...)
 }
 

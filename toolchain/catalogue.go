@@ -145,6 +145,37 @@ var builds = []build{
 		groups: []Group{GroupStack}, estimate: 90 * time.Second, space: 1200,
 	},
 	{
+		name: "ghostunnel", module: "ghostunnel", pins: "github.com/ghostunnel/ghostunnel v1.8.4", version: "v1.8.4",
+		ldflags:  "-X main.version=v1.8.4",
+		programs: []program{{"ghostunnel", "github.com/ghostunnel/ghostunnel"}},
+		patches: []patch{{
+			module: "github.com/ghostunnel/ghostunnel",
+			edits: []edit{
+				// Without cgo upstream's 1.8.4 does not compile: its caller passes one argument more.
+				{"certloader/pkcs11_disabled.go", "tokenLabel, pin string)", "tokenLabel, pin string, _ any)"},
+				// Upstream has no flag for it.
+				{"tls.go", "MinVersion:               tls.VersionTLS12,", "MinVersion:               tls.VersionTLS13,"},
+				// A connection ends when the certificate that opened it does. Upstream verifies that once, in the handshake.
+				{
+					file: "proxy/proxy.go",
+					old: "\t\t// Success: clear deadline\n" +
+						"\t\terr = tlsConn.SetDeadline(time.Time{})\n",
+					new: "\t\tvar end time.Time\n" +
+						"\t\tif peer := tlsConn.ConnectionState().PeerCertificates; len(peer) > 0 {\n" +
+						"\t\t\tend = peer[0].NotAfter\n" +
+						"\t\t}\n" +
+						"\t\terr = tlsConn.SetDeadline(end)\n",
+				},
+			},
+		}},
+		groups: []Group{GroupStack}, estimate: 50 * time.Second, space: 700,
+	},
+	{
+		name: "nats-server", module: "nats-server", pins: "github.com/nats-io/nats-server/v2 v2.15.2", version: "v2.15.2",
+		programs: []program{{"nats-server", "github.com/nats-io/nats-server/v2"}},
+		groups:   []Group{GroupStack}, estimate: 25 * time.Second, space: 300,
+	},
+	{
 		name: "pulumi", module: "pulumi", pins: "github.com/pulumi/pulumi/pkg/v3 v3.259.0", version: "v3.259.0",
 		ldflags:  "-X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=v3.259.0",
 		programs: []program{{"pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"}},
@@ -254,6 +285,8 @@ var images = []image{
 		name: "cloudnative-pg", program: "manager", paths: []string{"/manager", "/operator/manager_" + runtime.GOARCH},
 		user: nonRoot, groups: []Group{GroupStack},
 	},
+	{name: "ghostunnel", program: "ghostunnel", paths: []string{"/bin/ghostunnel"}, user: nonRoot, groups: []Group{GroupStack}},
+	{name: "nats", program: "nats-server", paths: []string{"/bin/nats-server"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "csi-registrar", program: "csi-registrar", paths: []string{"/bin/csi-registrar"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "payment", program: "payment", paths: []string{"/bin/payment"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "user", program: "user", paths: []string{"/bin/user"}, user: nonRoot, groups: []Group{GroupStack}},
@@ -305,6 +338,19 @@ var images = []image{
 			account: "haproxy", home: "/var/lib/haproxy",
 			env:        []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
 			entrypoint: []string{"/usr/sbin/haproxy"},
+			estimate:   20 * time.Second, space: 250,
+		},
+	},
+	{
+		name: "redis", user: nonRoot, groups: []Group{GroupStack},
+		debian: &debianImage{
+			version: "7.0",
+			tree:    debian.Tree{Packages: []string{"redis-server", "libgcc-s1"}},
+			// The server is a link to a program that does different things by different names.
+			keep:    []string{"/usr/bin/redis-server", "/usr/lib/*/libgcc_s.so.1"},
+			account: "redis", home: "/var/lib/redis",
+			env:        []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},
+			entrypoint: []string{"/usr/bin/redis-server"},
 			estimate:   20 * time.Second, space: 250,
 		},
 	},

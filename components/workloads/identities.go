@@ -1,20 +1,35 @@
 package workloads
 
+import "ephemos.dev/deploy/components/zones"
+
 // Service is one of the three services: what is fixed about it.
 type Service struct {
-	// Name is the metadata.name of its Deployment, Service and ServiceAccount.
+	// Name is the metadata.name of its Deployment, Service and ServiceAccount, and the name of its role in the model of zones.
 	Name string
 	// Path is the path of its SPIFFE ID.
 	Path string
-	// Caller and Next are the names of the services before and after it in the chain; empty at the ends.
-	Caller, Next string
+	// Next is the name of the service that it calls; empty at the end of the chain. Who may call it, Args.Callers says.
+	Next string
+	// Keeps says that it uses the cache, Announces that it uses the queue.
+	Keeps, Announces bool
 }
 
-// Services is the chain, from its head on. It is the one place that says who may call whom.
+// Services is the chain, from its head on.
 var Services = []Service{
 	{Name: "payment", Path: "/workload/payment-service", Next: "user"},
-	{Name: "user", Path: "/workload/user-service", Caller: "payment", Next: "order"},
-	{Name: "order", Path: "/workload/order-service", Caller: "user"},
+	{Name: "user", Path: "/workload/user-service", Next: "order", Keeps: true},
+	{Name: "order", Path: "/workload/order-service", Announces: true},
+}
+
+// Callers returns who may call each service according to a model of zones: Args.Callers.
+func Callers(model zones.Model, trustDomain string) map[string][]string {
+	callers := map[string][]string{}
+	for _, s := range Services {
+		for _, path := range model.Callers(s.Name, "mtls") {
+			callers[s.Name] = append(callers[s.Name], "spiffe://"+trustDomain+path)
+		}
+	}
+	return callers
 }
 
 // Identity is what has to be registered for a service to get its identity. All of it must match a pod: labels alone can be

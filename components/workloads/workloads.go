@@ -1,7 +1,8 @@
 // Package workloads deploys the payment, user and order services: what an identity is for. payment calls user, user calls
-// order, over mutual TLS with SVIDs from the CSI volume, each accepting exactly its caller's SPIFFE ID.
+// order, over mutual TLS with SVIDs from the CSI volume, each accepting exactly the SPIFFE IDs of its callers. user keeps
+// answers in the cache and order announces orders on the queue, if there are any.
 //
-// In: a trust domain, images, how many replicas. Out: the three Deployments behind headless Services, and, as plain data
+// In: a trust domain, images, who may call whom, how many replicas. Out: the three Deployments behind headless Services, and, as plain data
 // that is known before anything is deployed, the identities that have to be registered (Identities).
 //
 // # No failed call
@@ -17,7 +18,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
@@ -71,8 +76,11 @@ type Args struct {
 	// CallRate is how many calls a second each payment pod makes, 0 to 1000. Default 0: none. Calls can also be asked for with
 	// payment's /call.
 	CallRate float64
-	// GatewayID is the SPIFFE ID of a gateway that may call payment's API. Default none: nobody may.
-	GatewayID string
+	// Callers are the SPIFFE IDs that may call each service's API, by its name; see the function Callers. A service that is not
+	// named accepts nobody. Required: each service must accept the one before it in the chain.
+	Callers map[string][]string
+	// Cache and Queue are those of the Data zone. Default none.
+	Cache, Queue Peer
 	// CSIDriver is the name of the SPIFFE CSI driver. Default "csi.spiffe.io".
 	CSIDriver string
 	// ClusterDomain is the cluster's DNS domain. Default "cluster.local".
@@ -81,6 +89,32 @@ type Args struct {
 	PriorityClassName pulumi.StringPtrInput
 	// Resources of each pod. Default 20m, 32Mi, limit 128Mi.
 	Resources manifest.Resources
+}
+
+// Peer is a server that a service connects to over mutual TLS. The zero value is none.
+type Peer struct {
+	// Address is host:port.
+	Address string
+	// SPIFFEID is the only SPIFFE ID it may have, whole.
+	SPIFFEID string
+}
+
+func (p Peer) validate(key string) error {
+	if p == (Peer{}) {
+		return nil
+	}
+	var errs []error
+	if host, port, err := net.SplitHostPort(p.Address); err != nil || host == "" || port == "" {
+		errs = append(errs, fmt.Errorf("%s.address: %q is not allowed: it must be host:port, such as cache.data.svc.cluster.local.:6379", key, p.Address))
+	}
+	return errors.Join(append(errs, validateID(key+".spiffeID", p.SPIFFEID))...)
+}
+
+func validateID(key, value string) error {
+	if id, err := spiffeid.FromString(value); err != nil || id.Path() == "" {
+		return fmt.Errorf("%s: %q is not allowed: it must be a SPIFFE ID with a path, such as spiffe://example.org/gateway", key, value)
+	}
+	return nil
 }
 
 // Workloads are the three services.
@@ -122,12 +156,35 @@ func (a Args) validate() error {
 	if !(a.CallRate >= 0 && a.CallRate <= 1000) {
 		fail("callRate", a.CallRate, "from 0 to 1000")
 	}
-	if a.GatewayID != "" {
-		if id, err := spiffeid.FromString(a.GatewayID); err != nil || id.Path() == "" {
-			fail("gatewayID", a.GatewayID, "a SPIFFE ID with a path, such as spiffe://example.org/gateway")
+	errs = append(errs, a.validateCallers()...)
+	errs = append(errs, a.Cache.validate("cache"), a.Queue.validate("queue"), a.Spread.Validate())
+	return errors.Join(errs...)
+}
+
+func (a Args) validateCallers() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(a.Callers)) {
+		if named(name).Name == "" {
+			errs = append(errs, fmt.Errorf("callers: %q is not allowed: it must be the name of a service", name))
+		}
+		seen := map[string]bool{}
+		for i, id := range a.Callers[name] {
+			key := fmt.Sprintf("callers.%s[%d]", name, i)
+			errs = append(errs, validateID(key, id))
+			if seen[id] {
+				errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be there once", key, id))
+			}
+			seen[id] = true
 		}
 	}
-	return errors.Join(append(errs, a.Spread.Validate())...)
+	// Without this a chain would be deployed that cannot work.
+	for _, s := range Services {
+		if s.Next != "" && !slices.Contains(a.Callers[s.Next], s.spiffeID(a.TrustDomain)) {
+			errs = append(errs, fmt.Errorf("callers.%s: %q is not allowed: it must have %s, which calls it", s.Next,
+				strings.Join(a.Callers[s.Next], ","), s.spiffeID(a.TrustDomain)))
+		}
+	}
+	return errs
 }
 
 // New deploys the services. Their pods become ready once they hold an SVID, for which their identities must be registered;
@@ -144,7 +201,8 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	self := &Workloads{}
 	props := pulumi.Map{
 		"namespace": pulumi.String(a.Namespace), "trustDomain": pulumi.String(a.TrustDomain), "replicas": pulumi.Int(a.Replicas),
-		"callRate": pulumi.Float64(a.CallRate), "gatewayID": pulumi.String(a.GatewayID),
+		"callRate": pulumi.Float64(a.CallRate), "callers": callerProps(a.Callers),
+		"cache": pulumi.String(a.Cache.Address), "queue": pulumi.String(a.Queue.Address),
 		"images": pulumi.Map{"payment": a.Images.Payment, "user": a.Images.User, "order": a.Images.Order},
 	}
 	if err := ctx.RegisterComponentResourceV2("ephemos:workloads:Workloads", name, props, self, opts...); err != nil {
@@ -159,6 +217,14 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		return nil, fmt.Errorf("workloads %s: %w", name, errors.Join(err, outputsErr))
 	}
 	return self, nil
+}
+
+func callerProps(callers map[string][]string) pulumi.StringArrayMap {
+	props := pulumi.StringArrayMap{}
+	for name, ids := range callers {
+		props[name] = pulumi.ToStringArray(ids)
+	}
+	return props
 }
 
 func (w *Workloads) provision(ctx *pulumi.Context, name string, a Args, opts []pulumi.ResourceOption) error {
@@ -299,17 +365,23 @@ func (a Args) environment(s Service) corev1.EnvVarArray {
 		env = append(env, corev1.EnvVarArgs{Name: pulumi.String(key), Value: pulumi.String(value)})
 	}
 	set("SPIFFE_ENDPOINT_SOCKET", "unix://"+socketDir+"/"+socketFile)
-	if s.Caller != "" {
-		set("ALLOWED_CALLERS", named(s.Caller).spiffeID(a.TrustDomain))
-	} else if a.GatewayID != "" {
-		set("ALLOWED_CALLERS", a.GatewayID)
+	if callers := a.Callers[s.Name]; len(callers) > 0 {
+		set("ALLOWED_CALLERS", strings.Join(callers, ","))
 	}
 	if s.Next != "" {
 		next := named(s.Next)
 		set("NEXT_ADDRESS", fmt.Sprintf("%s.:%d", a.host(next), mtlsPort))
 		set("NEXT_ID", next.spiffeID(a.TrustDomain))
 	}
-	if s.Caller == "" {
+	if s.Keeps && a.Cache != (Peer{}) {
+		set("CACHE_ADDRESS", a.Cache.Address)
+		set("CACHE_ID", a.Cache.SPIFFEID)
+	}
+	if s.Announces && a.Queue != (Peer{}) {
+		set("QUEUE_ADDRESS", a.Queue.Address)
+		set("QUEUE_ID", a.Queue.SPIFFEID)
+	}
+	if s.Name == Services[0].Name {
 		set("CALL_RATE", strconv.FormatFloat(a.CallRate, 'g', -1, 64))
 	}
 	set("CALL_TIMEOUT", callTimeout.String())

@@ -13,6 +13,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
+
+	"ephemos.dev/deploy/components/zones"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -45,7 +47,19 @@ func deploy(t *testing.T, args *Args) map[string]map[string]any {
 func minimal() *Args {
 	return &Args{TrustDomain: "example.org", Images: Images{
 		Payment: pulumi.String("payment:1"), User: pulumi.String("user:1"), Order: pulumi.String("order:1"),
+	}, Callers: map[string][]string{
+		"user":  {"spiffe://example.org/workload/payment-service"},
+		"order": {"spiffe://example.org/workload/user-service", "spiffe://example.org/gateway/api"},
 	}}
+}
+
+func full() *Args {
+	args := minimal()
+	args.Callers["payment"] = []string{"spiffe://example.org/gateway/web"}
+	args.Cache = Peer{Address: "cache.data.svc.cluster.local.:6379", SPIFFEID: "spiffe://example.org/data/cache"}
+	args.Queue = Peer{Address: "queue.data.svc.cluster.local.:4222", SPIFFEID: "spiffe://example.org/data/queue"}
+	args.CallRate, args.Replicas, args.PriorityClassName = 2.5, 1, pulumi.String("high")
+	return args
 }
 
 func podSpec(resources map[string]map[string]any, service string) map[string]any {
@@ -62,27 +76,78 @@ func environment(pod map[string]any) map[string]string {
 }
 
 func TestObjects(t *testing.T) {
-	resources := deploy(t, minimal())
-	text, err := yaml.Marshal(resources)
-	require.NoError(t, err)
-	file := filepath.Join("testdata", "workloads.yaml")
-	if *update {
-		require.NoError(t, os.WriteFile(file, text, 0o644))
+	for name, args := range map[string]*Args{"workloads.yaml": minimal(), "workloads-full.yaml": full()} {
+		text, err := yaml.Marshal(deploy(t, args))
+		require.NoError(t, err)
+		file := filepath.Join("testdata", name)
+		if *update {
+			require.NoError(t, os.WriteFile(file, text, 0o644))
+		}
+		want, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(text), "if the change is wanted, run go test with -update")
 	}
-	want, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, string(want), string(text), "if the change is wanted, run go test with -update")
 }
 
-func TestEachServiceAcceptsExactlyItsCaller(t *testing.T) {
-	args := minimal()
-	for gateway, payment := range map[string]string{"": "", "spiffe://example.org/gateway": "spiffe://example.org/gateway"} {
-		args.GatewayID = gateway
+func TestEachServiceAcceptsExactlyItsCallers(t *testing.T) {
+	for _, args := range []*Args{minimal(), full()} {
 		resources := deploy(t, args)
-		require.Equal(t, payment, environment(podSpec(resources, "payment"))["ALLOWED_CALLERS"])
-		require.Equal(t, "spiffe://example.org/workload/payment-service", environment(podSpec(resources, "user"))["ALLOWED_CALLERS"])
-		require.Equal(t, "spiffe://example.org/workload/user-service", environment(podSpec(resources, "order"))["ALLOWED_CALLERS"])
+		for _, s := range Services {
+			require.Equal(t, strings.Join(args.Callers[s.Name], ","), environment(podSpec(resources, s.Name))["ALLOWED_CALLERS"], s.Name)
+		}
 	}
+}
+
+func TestOnlyItsUserKnowsTheCacheOrTheQueue(t *testing.T) {
+	args := full()
+	resources := deploy(t, args)
+	for _, c := range []struct {
+		service, key string
+		peer         Peer
+	}{{"user", "CACHE", args.Cache}, {"order", "QUEUE", args.Queue}} {
+		for _, s := range Services {
+			env := environment(podSpec(resources, s.Name))
+			var want Peer
+			if s.Name == c.service {
+				want = c.peer
+			}
+			require.Equal(t, want, Peer{Address: env[c.key+"_ADDRESS"], SPIFFEID: env[c.key+"_ID"]}, s.Name)
+		}
+	}
+	for _, s := range Services {
+		for key := range environment(podSpec(deploy(t, minimal()), s.Name)) {
+			require.NotRegexp(t, "^(CACHE|QUEUE)_", key)
+		}
+	}
+}
+
+// TestServicesAreThoseOfTheZones holds that the services are what the model of zones says they are.
+func TestServicesAreThoseOfTheZones(t *testing.T) {
+	model := zones.Standard(zones.Options{})
+	callers := Callers(model, "example.org")
+	for i, identity := range Identities(zones.NamespaceServices) {
+		role, known := model.Role(identity.Name)
+		require.True(t, known, identity.Name)
+		require.Equal(t, role.SPIFFEPath, identity.SPIFFEIDPath)
+		require.Equal(t, role.Namespace, identity.Namespace)
+		require.Equal(t, role.Labels, identity.PodLabels)
+		mtls, _ := role.Port("mtls")
+		http, _ := role.Port("http")
+		require.Equal(t, []int{mtlsPort, plainPort}, []int{mtls.Number, http.Number})
+
+		s := Services[i]
+		called := func(to string) bool { return slices.Contains(model.Callers(to, "mtls"), s.Path) }
+		for _, next := range Services {
+			require.Equal(t, next.Name == s.Next, called(next.Name), "%s calls %s", s.Name, next.Name)
+		}
+		require.Equal(t, s.Keeps, called(zones.Cache), s.Name)
+		require.Equal(t, s.Announces, called(zones.Queue), s.Name)
+	}
+	require.Equal(t, []string{"spiffe://example.org/gateway/web"}, callers["payment"])
+	require.Equal(t, []string{"spiffe://example.org/gateway/api", "spiffe://example.org/workload/user-service"}, callers["order"])
+	args := minimal()
+	args.Callers = callers
+	require.NoError(t, args.withDefaults().validate())
 }
 
 func TestPodsMeetPodSecurityRestricted(t *testing.T) {
@@ -122,13 +187,9 @@ func TestIdentitiesMatchThePods(t *testing.T) {
 }
 
 func TestTheChainIsConsistent(t *testing.T) {
-	for i, s := range Services {
-		if i > 0 {
-			require.Equal(t, Services[i-1].Name, s.Caller)
-			require.Equal(t, s.Name, Services[i-1].Next)
-		}
+	for i, s := range Services[1:] {
+		require.Equal(t, s.Name, Services[i].Next)
 	}
-	require.Empty(t, Services[0].Caller)
 	require.Empty(t, Services[len(Services)-1].Next)
 }
 
@@ -158,13 +219,20 @@ func TestTwoInstallationsDoNotCollide(t *testing.T) {
 
 func TestAllErrorsAtOnce(t *testing.T) {
 	err := pulumi.RunErr(func(ctx *pulumi.Context) error {
-		_, err := New(ctx, "w", &Args{TrustDomain: "a/b", Replicas: -1, CallRate: -1, GatewayID: "gateway", Spread: "far"})
+		_, err := New(ctx, "w", &Args{
+			TrustDomain: "a/b", Replicas: -1, CallRate: -1, Spread: "far",
+			Callers: map[string][]string{"payment": {"gateway", "gateway"}, "nobody": nil},
+			Cache:   Peer{Address: "cache"}, Queue: Peer{SPIFFEID: "spiffe://example.org/data/queue"},
+		})
 		return err
 	}, pulumi.WithMocks("project", "stack", &recorder{resources: map[string]map[string]any{}}))
 	require.Error(t, err)
 	for _, key := range []string{
-		"trustDomain", "images.payment", "images.user", "images.order", "replicas", "callRate", "gatewayID", "spread",
+		"trustDomain", "images.payment", "images.user", "images.order", "replicas", "callRate", "spread",
+		"callers", "callers.payment[0]", "callers.payment[1]", "callers.user", "callers.order",
+		"cache.address", "cache.spiffeID", "queue.address",
 	} {
 		require.ErrorContains(t, err, key+`: "`)
 	}
+	require.NotContains(t, err.Error(), "queue.spiffeID")
 }

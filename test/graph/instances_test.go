@@ -54,6 +54,7 @@ func TestTwoInstancesDoNotCollide(t *testing.T) {
 		}, opts...)
 		_, err9 := workloads.New(ctx, "workloads-"+id, &workloads.Args{
 			Namespace: id, TrustDomain: id + ".company.com", Images: workloads.Images{Payment: image, User: image, Order: image},
+			Callers: workloads.Callers(zones.Standard(zones.Options{}), id+".company.com"),
 		}, opts...)
 		return errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9)
 	}
