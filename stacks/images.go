@@ -49,7 +49,7 @@ var publicImages = map[string]string{
 	imageHAProxy: "docker.io/library/haproxy:2.6.23",
 	imageTunnel:  "docker.io/ghostunnel/ghostunnel:v1.8.4",
 	imageCache:   "docker.io/library/redis:7.0.15",
-	imageQueue:   "docker.io/library/nats:2.12.0",
+	imageQueue:   "docker.io/library/nats:2.15.2",
 }
 
 // ownImages are the programs of this repository; nobody publishes them.

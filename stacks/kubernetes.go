@@ -6,9 +6,13 @@ import (
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"ephemos.dev/deploy/components/cache"
 	"ephemos.dev/deploy/components/crds"
+	"ephemos.dev/deploy/components/detection"
+	"ephemos.dev/deploy/components/gateway"
 	"ephemos.dev/deploy/components/loadbalancer"
 	"ephemos.dev/deploy/components/postgres"
+	"ephemos.dev/deploy/components/queue"
 	"ephemos.dev/deploy/components/segmentation"
 	"ephemos.dev/deploy/components/spire/agent"
 	"ephemos.dev/deploy/components/spire/config"
@@ -45,7 +49,7 @@ const databaseName = "spire-db"
 //     wait;
 //   - the agents, until the servers have published the trust bundle: the kubelet
 //     takes a minute to show a pod a ConfigMap that changes;
-//   - the services, until the CSI driver runs, for the kubelet tries a mount that
+//   - the services, the gateways and the Data zone's servers, until the CSI driver runs, for the kubelet tries a mount that
 //     failed again only after up to two minutes. They do not wait for agents.
 type composition struct {
 	ctx     *pulumi.Context
@@ -103,8 +107,15 @@ func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	services, err := d.services(servers, driver)
+	plan := d.plan()
+	if err := d.register(servers, plan); err != nil {
+		return err
+	}
+	services, err := d.services(driver, plan)
 	if err != nil {
+		return err
+	}
+	if err := d.edge(driver, plan); err != nil {
 		return err
 	}
 
@@ -200,28 +211,119 @@ func (d *composition) agents(servers *server.Server, entry string) (*csi.Driver,
 	}, d.after(d.namespaces)...)
 }
 
-// services makes the payment, user and order services and registers their
-// identities.
-func (d *composition) services(servers *server.Server, driver *csi.Driver) (*workloads.Workloads, error) {
+// callers are the SPIFFE IDs that the zone model lets call a role.
+func (d *composition) callers(role string) []string {
+	var ids []string
+	for _, path := range d.model.Callers(role, "mtls") {
+		ids = append(ids, d.spiffeID(path))
+	}
+	return ids
+}
+
+func (d *composition) spiffeID(path string) string { return "spiffe://" + d.config.TrustDomain + path }
+
+// identity is what workloads, gateways and the Data zone's servers alike say of
+// who they are.
+type identity struct {
+	Name, SPIFFEIDPath, Namespace, ServiceAccount string
+	PodLabels                                     map[string]string
+}
+
+// identified is everything, besides the services, that holds an identity.
+type identified struct {
+	cache    cache.Args
+	queue    queue.Args
+	gateways []gateway.Args
+}
+
+// plan fixes the arguments of everything that holds an identity, from which its
+// registration and the addresses of its callers follow.
+func (d *composition) plan() identified {
 	c := d.config
-	var identities []registration.Identity
+	edge := func(name, host, upstream string) gateway.Args {
+		return gateway.Args{
+			Name: name, Namespace: zones.NamespaceDMZ, Image: c.Images.Ref(imageGateway), TrustDomain: c.TrustDomain,
+			Upstream: gateway.Upstream{
+				Host: fmt.Sprintf("%s.%s.svc.cluster.local.", upstream, serviceNamespace), Port: 8443, SPIFFEID: d.spiffeID(d.role(upstream).SPIFFEPath),
+			},
+			Routes: "/chain=/chain", DNSNames: []string{host}, EdgeSecret: c.EdgeSecret, Replicas: c.Profile.GatewayReplicas,
+		}
+	}
+	return identified{
+		cache: cache.Args{
+			Namespace: zones.NamespaceData, Image: c.Images.Ref(imageCache), TunnelImage: c.Images.Ref(imageTunnel), AllowedCallers: d.callers(zones.Cache),
+		},
+		queue: queue.Args{
+			Namespace: zones.NamespaceData, Image: c.Images.Ref(imageQueue), TunnelImage: c.Images.Ref(imageTunnel), AllowedCallers: d.callers(zones.Queue),
+		},
+		gateways: []gateway.Args{
+			edge(zones.WebGateway, c.WebHost, zones.Payment),
+			edge(zones.APIGateway, c.APIHost, zones.Order),
+		},
+	}
+}
+
+func (d *composition) role(name string) zones.Role {
+	role, _ := d.model.Role(name)
+	return role
+}
+
+// register registers the identities of everything that has one.
+func (d *composition) register(servers *server.Server, p identified) error {
+	all := []identity{identity(p.cache.Identity()), identity(p.queue.Identity())}
 	for _, i := range workloads.Identities(serviceNamespace) {
+		all = append(all, identity(i))
+	}
+	names := map[string][]string{}
+	for _, g := range p.gateways {
+		i := identity(g.Identity())
+		all, names[i.Name] = append(all, i), g.DNSNames
+	}
+	var identities []registration.Identity
+	for _, i := range all {
 		identities = append(identities, registration.Identity{
 			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
+			DNSNames: names[i.Name],
 			// Said here too, a new lifetime makes agents renew at once; the servers' default alone is for what is issued next.
-			TTL: c.Profile.X509SVIDTTL,
+			TTL: d.config.Profile.X509SVIDTTL,
 		})
 	}
-	if _, err := registration.New(d.ctx, "registration", &registration.Args{
+	_, err := registration.New(d.ctx, "registration", &registration.Args{
 		ClassName: servers.ClassName, Identities: identities,
-	}, d.after(d.kinds)...); err != nil {
+	}, d.after(d.kinds)...)
+	return err
+}
+
+// services makes the payment, user and order services, and what they keep and
+// announce.
+func (d *composition) services(driver *csi.Driver, p identified) (*workloads.Workloads, error) {
+	c := d.config
+	if _, err := cache.New(d.ctx, "cache", &p.cache, d.after(d.namespaces, driver)...); err != nil {
+		return nil, err
+	}
+	if _, err := queue.New(d.ctx, "queue", &p.queue, d.after(d.namespaces, driver)...); err != nil {
 		return nil, err
 	}
 	return workloads.New(d.ctx, "workloads", &workloads.Args{
 		Namespace: serviceNamespace, TrustDomain: c.TrustDomain, Replicas: c.Profile.WorkloadReplicas, CallRate: float64(c.CallRate),
 		Images:  workloads.Images{Payment: c.Images.Ref(imagePayment), User: c.Images.Ref(imageUser), Order: c.Images.Ref(imageOrder)},
-		Callers: workloads.Callers(zones.Standard(zones.Options{}), c.TrustDomain),
+		Callers: workloads.Callers(d.model, c.TrustDomain),
+		Cache:   workloads.Peer{Address: p.cache.Address(), SPIFFEID: d.spiffeID(p.cache.Identity().SPIFFEIDPath)},
+		Queue:   workloads.Peer{Address: p.queue.Address(), SPIFFEID: d.spiffeID(p.queue.Identity().SPIFFEIDPath)},
 	}, d.after(d.namespaces, driver)...)
+}
+
+// edge makes the gateways, and what watches over the network.
+func (d *composition) edge(driver *csi.Driver, p identified) error {
+	for _, g := range p.gateways {
+		if _, err := gateway.New(d.ctx, g.Name, &g, d.after(d.namespaces, driver)...); err != nil {
+			return err
+		}
+	}
+	_, err := detection.New(d.ctx, "intrusion-detection", &detection.Args{
+		Namespace: zones.NamespaceDetection, Image: d.config.Images.Ref(imageFlowLog), TrustDomain: d.config.TrustDomain, Model: d.model,
+	}, d.after(d.namespaces)...)
+	return err
 }
 
 // storageClass is nil for the cluster's default class.
