@@ -85,13 +85,12 @@ func (a Attempt) Key() Key { return Key{a.From.Name, a.To.Name, a.Socket} }
 
 // What an endpoint without a role, or with several, is called in summaries.
 const (
-	ownNode    = "own node"
-	nodes      = "nodes"
-	apiServer  = "api-server"
-	outside    = "outside"
-	unlisted   = "pods of no role"
-	zoneless   = "pods of no zone"
-	noPortName = "no port"
+	ownNode   = "own node"
+	nodes     = "nodes"
+	apiServer = "api-server"
+	outside   = "outside"
+	unlisted  = "pods of no role"
+	zoneless  = "pods of no zone"
 )
 
 // Expect returns an attempt for every ordered pair of endpoints and every port of the second: those of its roles, those that

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -75,9 +76,7 @@ func (p Prober) Try(ctx context.Context, attempts []Attempt) (map[Key]Result, er
 			seen := p.source(ctx, own)
 			mu.Lock()
 			defer mu.Unlock()
-			for key, result := range seen {
-				results[key] = result
-			}
+			maps.Copy(results, seen)
 			return ctx.Err()
 		})
 	}

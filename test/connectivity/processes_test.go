@@ -30,9 +30,9 @@ func TestPodProcesses(t *testing.T) {
 	pods := "/testbed-1/node-a/kubepods/burstable/pod"
 	proc := t.TempDir()
 	process(t, proc, 10, 1, "/", "node")
-	process(t, proc, 20, 10, "/", "node")                                                                                   // containerd's shim
-	process(t, proc, 32, 20, pods+first+"/app", "pod-1")                                                                    //
-	process(t, proc, 31, 20, pods+first+"/sandbox", "pod-1")                                                                //
+	process(t, proc, 20, 10, "/", "node") // containerd's shim
+	process(t, proc, 32, 20, pods+first+"/app", "pod-1")
+	process(t, proc, 31, 20, pods+first+"/sandbox", "pod-1")
 	process(t, proc, 30, 20, pods+first+"/starting", "node")                                                                // has not entered its namespace yet
 	process(t, proc, 41, 20, "/kubepods.slice/kubepods-podfedcba98_7654_3210_fedc_ba9876543210.slice/cri.scope/x", "pod-2") // systemd's names
 	process(t, proc, 51, 20, pods+"11111111-1111-1111-1111-111111111111/agent", "node")                                     // shares the node's network

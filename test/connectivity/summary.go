@@ -54,7 +54,7 @@ func (o Observation) Summary(m zones.Model) string {
 		}
 		rows = append(rows, row)
 	}
-	table(&b, rows)
+	b.WriteString(Table(rows))
 	fmt.Fprintf(&b, "\n%d attempts on %d ordered pairs of %d endpoints (%d pairs of roles and places), ",
 		sum(counts), len(pairs), len(o.Topology.Endpoints), len(rolePairs))
 	fmt.Fprintf(&b, "%d connections in %s; %d of %d flows seen open.\n",
@@ -117,7 +117,7 @@ func matrix(b *strings.Builder, m zones.Model, expected []Attempt, seen map[Key]
 		}
 		rows = append(rows, row)
 	}
-	table(b, rows)
+	b.WriteString(Table(rows))
 	b.WriteString("\nopen/tried: distinct ports of the column, one of which nobody listens on; `!`: a difference; " +
 		"own node: a node to the pods on it.\n")
 }
@@ -136,8 +136,9 @@ func inOrder(m zones.Model, set map[string]bool) []string {
 	})
 }
 
-// table writes rows, of which the first is the header, in Markdown with columns of equal width.
-func table(b *strings.Builder, rows [][]string) {
+// Table shows rows of equal length, of which the first is the header, in Markdown with columns of equal width.
+func Table(rows [][]string) string {
+	var b strings.Builder
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, text := range row {
@@ -146,7 +147,7 @@ func table(b *strings.Builder, rows [][]string) {
 	}
 	for n, row := range rows {
 		for i, text := range row {
-			fmt.Fprintf(b, "| %-*s ", widths[i], text)
+			fmt.Fprintf(&b, "| %-*s ", widths[i], text)
 		}
 		b.WriteString("|\n")
 		if n == 0 {
@@ -156,4 +157,5 @@ func table(b *strings.Builder, rows [][]string) {
 			b.WriteString("|\n")
 		}
 	}
+	return b.String()
 }

@@ -35,9 +35,6 @@ type Endpoint struct {
 	Listening []Socket
 }
 
-// host says that the endpoint is a machine's own network, or beyond, where no NetworkPolicy is.
-func (e Endpoint) host() bool { return e.Place != zones.Pods }
-
 // Topology is where everything is.
 type Topology struct {
 	Endpoints []Endpoint
