@@ -55,7 +55,7 @@ lint: $(BIN)/toolchain
 
 # What runs concurrently is tested under the race detector, which needs a C compiler. The rest is left out: instrumenting the
 # Pulumi SDK takes ten minutes and finds nothing of ours.
-RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchain/internal/... ./test/probe/... ./stacks/status
+RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchain/internal/... ./test/probe/... ./test/connectivity/... ./stacks/status ./cmd/gateway ./cmd/flowlog
 
 .PHONY: unit
 unit: $(BIN)/toolchain

@@ -103,6 +103,8 @@ func TestLocalStack(t *testing.T) {
 		{"bad configuration changes nothing", testBadConfiguration},
 		{"identities", testIdentities},
 		{"no packet leaves the host", testIsolation},
+		{"zones", testConnectivity},
+		{"plaintext and other identities", testPlaintextRefused},
 		{"nodes cut off from each other", testCut},
 		{"failover", testFailover},
 		{"short lifetimes and lost load balancers", testShortLifetimes},
