@@ -105,6 +105,8 @@ func TestLocalStack(t *testing.T) {
 		{"no packet leaves the host", testIsolation},
 		{"zones", testConnectivity},
 		{"plaintext and other identities", testPlaintextRefused},
+		{"gateways", testGateways},
+		{"intrusions are reported", testIntrusions},
 		{"nodes cut off from each other", testCut},
 		{"failover", testFailover},
 		{"short lifetimes and lost load balancers", testShortLifetimes},
