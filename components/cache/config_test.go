@@ -43,7 +43,7 @@ type connection struct {
 }
 
 // start runs Redis with the configuration on a free port and connects to it.
-func start(t *testing.T, change func(string) string) (*connection, *tunneltest.Output) {
+func start(t *testing.T, change func(string) string) (*connection, *tunneltest.Process) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -106,7 +106,9 @@ func TestASinglePodHasNoBudget(t *testing.T) {
 }
 
 func TestConfigurationRollsPods(t *testing.T) {
-	name := func(text string) pulumi.StringPtrInput { return valid().ConfigMap("x.conf", text).Metadata.(*metav1.ObjectMetaArgs).Name }
+	name := func(text string) pulumi.StringPtrInput {
+		return valid().ConfigMap("x.conf", text).Metadata.(*metav1.ObjectMetaArgs).Name
+	}
 	require.Equal(t, name("a"), name("a"))
 	require.NotEqual(t, name("a"), name("b"))
 }

@@ -44,6 +44,8 @@ type world struct {
 	ca       *identitytest.CA
 	resolver resolver
 	ports    map[string]string
+	// cache and queue are nil in a world without a Data zone.
+	cache, queue *tunnelled
 }
 
 func newWorld(t *testing.T) *world {
@@ -77,6 +79,12 @@ func (w *world) start(place Place, host string, lifetime time.Duration, rate flo
 	}
 	if caller := map[string]string{"user": "payment", "order": "user"}[place.Name]; caller != "" {
 		config.Callers = []spiffeid.ID{w.id(caller)}
+	}
+	if place.Keeps && w.cache != nil {
+		config.Cache = w.cache.Server
+	}
+	if place.Announces && w.queue != nil {
+		config.Queue = w.queue.Server
 	}
 	api, err := net.Listen("tcp", net.JoinHostPort(host, w.ports[place.Name]))
 	require.NoError(w.t, err)

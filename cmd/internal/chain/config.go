@@ -26,14 +26,26 @@ type Place struct {
 	Calls bool
 	// Drives says that the service starts calls itself, at Config.CallRate, and serves /call.
 	Drives bool
+	// Keeps says that the service keeps its successor's answers in the cache, if there is one, and looks there for the
+	// latest one to the same caller.
+	Keeps bool
+	// Announces says that the service places an order for each request, and announces it on the queue, if there is one.
+	Announces bool
 }
 
 // The chain.
 var (
 	Payment = Place{Name: "payment", Calls: true, Drives: true}
-	User    = Place{Name: "user", Calls: true}
-	Order   = Place{Name: "order"}
+	User    = Place{Name: "user", Calls: true, Keeps: true}
+	Order   = Place{Name: "order", Announces: true}
 )
+
+// Server is a server that a service connects to over mutual TLS. The zero value is none.
+type Server struct {
+	Host, Port string
+	// ID is the only SPIFFE ID it may have.
+	ID spiffeid.ID
+}
 
 // Config is a service's configuration. Each field names the environment variable it is read from and its default.
 type Config struct {
@@ -46,6 +58,10 @@ type Config struct {
 	NextHost, NextPort string
 	// NextID (NEXT_ID, required for a service that calls) is the only SPIFFE ID the next service may have.
 	NextID spiffeid.ID
+	// Cache (CACHE_ADDRESS as host:port and CACHE_ID, default none, for a service that keeps answers) is the cache.
+	Cache Server
+	// Queue (QUEUE_ADDRESS as host:port and QUEUE_ID, default none, for a service that announces) is the message queue.
+	Queue Server
 	// MTLSAddress (MTLS_ADDRESS, default :8443) is where the mutual-TLS API listens.
 	MTLSAddress string
 	// PlainAddress (PLAIN_ADDRESS, default :8080) is where probes, statistics and metrics listen, in plaintext.
@@ -60,7 +76,7 @@ type Config struct {
 	// Cooldown (ENDPOINT_COOLDOWN, default 2s) is how long an endpoint that failed is asked last; it doubles with each
 	// consecutive failure, up to eight times.
 	Cooldown time.Duration
-	// Refresh (DNS_REFRESH, default 1s) is the period of look-ups of the next service's name.
+	// Refresh (DNS_REFRESH, default 1s) is the period of look-ups of the names of the next service, the cache and the queue.
 	Refresh time.Duration
 	// DrainDelay (DRAIN_DELAY, default 5s) is how long the service goes on serving after SIGTERM: the pod is taken out of
 	// DNS and endpoint lists at the same time as it is told to stop, and callers learn of it later.
@@ -93,10 +109,20 @@ func ParseConfig(place Place, env func(string) (string, bool)) (Config, error) {
 		Socket:          p.socket("SPIFFE_ENDPOINT_SOCKET"),
 	}
 	if place.Calls {
-		c.NextHost, c.NextPort = p.next("NEXT_ADDRESS")
+		c.NextHost, c.NextPort = p.hostPort("NEXT_ADDRESS", "next service", "order.services.svc.cluster.local.:8443")
 		c.NextID = p.id("NEXT_ID")
 	} else {
 		p.absent(place, "NEXT_ADDRESS", "NEXT_ID")
+	}
+	if place.Keeps {
+		c.Cache = p.server("CACHE_ADDRESS", "CACHE_ID", "cache", "cache.data.svc.cluster.local.:6379")
+	} else {
+		p.absent(place, "CACHE_ADDRESS", "CACHE_ID")
+	}
+	if place.Announces {
+		c.Queue = p.server("QUEUE_ADDRESS", "QUEUE_ID", "queue", "queue.data.svc.cluster.local.:4222")
+	} else {
+		p.absent(place, "QUEUE_ADDRESS", "QUEUE_ID")
 	}
 	if place.Drives {
 		c.CallRate = p.rate("CALL_RATE", 5)
@@ -197,13 +223,26 @@ func (p *parser) address(key, fallback string) string {
 	return value
 }
 
-func (p *parser) next(key string) (host, port string) {
+func (p *parser) hostPort(key, of, example string) (host, port string) {
 	value, _ := p.lookup(key)
 	host, port, err := net.SplitHostPort(value)
 	if err != nil || host == "" || !validPort(port, 1) {
-		p.fail(key, value, "host:port of the next service, such as order.services.svc.cluster.local.:8443")
+		p.fail(key, value, "host:port of the %s, such as %s", of, example)
 	}
 	return host, port
+}
+
+// server reads a server that may be left out. An address without the ID that is expected there, or the reverse, is a mistake.
+func (p *parser) server(addressKey, idKey, of, example string) Server {
+	_, hasAddress := p.lookup(addressKey)
+	_, hasID := p.lookup(idKey)
+	if !hasAddress && !hasID {
+		return Server{}
+	}
+	var s Server
+	s.Host, s.Port = p.hostPort(addressKey, of, example)
+	s.ID = p.id(idKey)
+	return s
 }
 
 func validPort(port string, low uint64) bool {

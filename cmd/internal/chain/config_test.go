@@ -40,6 +40,24 @@ func TestParseConfigCallers(t *testing.T) {
 	}, c.Callers)
 }
 
+func TestParseConfigDataZone(t *testing.T) {
+	c, err := ParseConfig(User, env(map[string]string{
+		"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x",
+		"CACHE_ADDRESS": "cache.data.svc.cluster.local.:6379", "CACHE_ID": "spiffe://example.org/data/cache",
+	}))
+	require.NoError(t, err)
+	require.Equal(t, Server{
+		Host: "cache.data.svc.cluster.local.", Port: "6379", ID: spiffeid.RequireFromString("spiffe://example.org/data/cache"),
+	}, c.Cache)
+	require.Zero(t, c.Queue)
+	c, err = ParseConfig(Order, env(map[string]string{
+		"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "QUEUE_ADDRESS": "queue:4222", "QUEUE_ID": "spiffe://example.org/data/queue",
+	}))
+	require.NoError(t, err)
+	require.Equal(t, Server{Host: "queue", Port: "4222", ID: spiffeid.RequireFromString("spiffe://example.org/data/queue")}, c.Queue)
+	require.Zero(t, c.Cache)
+}
+
 func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -60,7 +78,18 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"what the end of the chain has no use for", Order, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x", "CALL_RATE": "5",
-		}, []string{"NEXT_ADDRESS", "NEXT_ID", "CALL_RATE"}},
+			"CACHE_ADDRESS": "cache:6379", "CACHE_ID": "spiffe://example.org/data/cache",
+		}, []string{"NEXT_ADDRESS", "NEXT_ID", "CALL_RATE", "CACHE_ADDRESS", "CACHE_ID"}},
+		{"what the middle has no use for", User, map[string]string{
+			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x",
+			"QUEUE_ADDRESS": "queue:4222", "QUEUE_ID": "spiffe://example.org/data/queue",
+		}, []string{"QUEUE_ADDRESS", "QUEUE_ID"}},
+		{"a cache that could be anybody", User, map[string]string{
+			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x", "CACHE_ADDRESS": "cache:6379",
+		}, []string{"CACHE_ID"}},
+		{"a queue that is nowhere", Order, map[string]string{
+			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "QUEUE_ADDRESS": "queue", "QUEUE_ID": "spiffe://example.org/",
+		}, []string{"QUEUE_ADDRESS", "QUEUE_ID"}},
 		{"an attempt longer than the call", User, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x",
 			"ATTEMPT_TIMEOUT": "6s",

@@ -54,7 +54,7 @@ func Dial(args []string, env func(string) (string, bool), stdout, stderr io.Writ
 		value := map[string]string{"-address": *address, "-server-id": *serverID, "-socket": *socket}[key]
 		return value, value != ""
 	}}
-	host, port := p.next("-address")
+	host, port := p.hostPort("-address", "service", "order.services:8443")
 	id := p.id("-server-id")
 	p.socket("-socket")
 	if flags.NArg() > 0 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"ephemos.dev/deploy/cmd/internal/calls"
+	"ephemos.dev/deploy/cmd/internal/chain/cache"
+	"ephemos.dev/deploy/cmd/internal/chain/queue"
 )
 
 // Stats is the body of /stats.
@@ -30,6 +32,9 @@ type Stats struct {
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 	// Latency is that of the latest thousand successful calls, or of requests served at the end of the chain.
 	Latency Latency `json:"latency"`
+	// Cache is what became of reads and writes of the cache, and Queue of announcements; absent without one.
+	Cache *cache.Snapshot `json:"cache,omitempty"`
+	Queue *queue.Snapshot `json:"queue,omitempty"`
 	// Started is when the program started: a smaller count than before means that it was restarted.
 	Started time.Time `json:"started"`
 }
@@ -95,6 +100,7 @@ func (s *Service) stats() Stats {
 		Latency:   Latency{P50: milliseconds(latest.P50), P99: milliseconds(latest.P99)},
 		Started:   s.started,
 	}
+	stats.Cache, stats.Queue = s.data.snapshots()
 	if status.Serial != "" {
 		stats.NotAfter = &status.NotAfter
 		stats.TTL = int64(status.NotAfter.Sub(status.NotBefore).Seconds())
@@ -142,6 +148,38 @@ func (s *Service) metrics(w http.ResponseWriter, _ *http.Request) {
 	family("workload_peers_refused_total", "counter",
 		"Connections refused in the handshake, for the peer's SPIFFE ID or an invalid certificate.")
 	sample("workload_peers_refused_total", "", float64(s.server.Refused()))
+
+	kept, announced := s.data.snapshots()
+	gauge := func(up bool) float64 {
+		if up {
+			return 1
+		}
+		return 0
+	}
+	if kept != nil {
+		family("workload_cache_requests_total", "counter", "Requests to the cache by how they ended.")
+		for _, r := range []struct {
+			result string
+			count  uint64
+		}{{"hit", kept.Hits}, {"miss", kept.Misses}, {"kept", kept.Kept}, {"error", kept.Errors}, {"skipped", kept.Skipped}} {
+			sample("workload_cache_requests_total", fmt.Sprintf(",result=%q", r.result), float64(r.count))
+		}
+		family("workload_cache_connected", "gauge", "1 while the cache is used, 0 while it is left out.")
+		sample("workload_cache_connected", "", gauge(kept.Connected))
+	}
+	if announced != nil {
+		family("workload_queue_messages_total", "counter", "Messages for the queue by what became of them.")
+		for _, r := range []struct {
+			result string
+			count  uint64
+		}{{"published", announced.Published}, {"dropped", announced.Dropped}, {"error", announced.Errors}} {
+			sample("workload_queue_messages_total", fmt.Sprintf(",result=%q", r.result), float64(r.count))
+		}
+		family("workload_queue_waiting", "gauge", "Messages that wait for the queue.")
+		sample("workload_queue_waiting", "", float64(announced.Waiting))
+		family("workload_queue_connected", "gauge", "1 while the queue is used, 0 while there is none.")
+		sample("workload_queue_connected", "", gauge(announced.Connected))
+	}
 
 	family("workload_svid_rotations_total", "counter", "Changes of the service's own SVID.")
 	sample("workload_svid_rotations_total", "", float64(status.Rotations))

@@ -28,6 +28,10 @@ type Link struct {
 	Peer string `json:"peer,omitempty"`
 	// NotAfter is the end of the service's own SVID.
 	NotAfter time.Time `json:"svid_not_after"`
+	// Kept is what the service found in the cache; nil when it found nothing, or keeps nothing.
+	Kept *Kept `json:"kept,omitempty"`
+	// Order is the number of the order that the service announced; empty when it announces none.
+	Order string `json:"order,omitempty"`
 }
 
 // Answer is the body of /chain and /call: the links from the answering service to the end of the chain, or an error.
@@ -45,6 +49,7 @@ type Service struct {
 	holder *identity.Holder
 	server *mtls.Server
 	client *mtls.Client // nil at the end of the chain
+	data   *data
 
 	made    calls.Recorder // calls to the next service
 	served  calls.Recorder // requests answered on the mutual-TLS API
@@ -58,6 +63,7 @@ func New(place Place, config Config, resolver mtls.Resolver, log *slog.Logger) *
 	if place.Calls {
 		s.client = newClient(s.holder, config, resolver, log)
 	}
+	s.data = newData(place, config, s.holder, resolver, log)
 	s.server = mtls.NewServer(s.holder, config.Callers, s.api(), log)
 	return s
 }
@@ -96,6 +102,7 @@ func (s *Service) Run(ctx context.Context, api, plain net.Listener) error {
 	if s.client != nil {
 		background.Go(func() { s.client.Run(lasting) })
 	}
+	background.Go(func() { s.data.run(lasting) })
 	var caller sync.WaitGroup
 	if s.place.Drives && s.config.CallRate > 0 {
 		caller.Go(func() { s.drive(ctx, lasting) })
@@ -239,16 +246,20 @@ func (s *Service) link(peer string) Link {
 
 // answer makes this service's part of the chain and, if it has a successor, asks for the rest.
 func (s *Service) answer(ctx context.Context, peer string) (Answer, error) {
-	answer := Answer{Chain: []Link{s.link(peer)}}
+	link := s.link(peer)
 	if s.client == nil {
-		return answer, nil
+		link.Order = s.data.place(peer, link.SPIFFEID)
+		return Answer{Chain: []Link{link}}, nil
 	}
+	key := s.place.Name + ":" + peer
+	kept := s.data.recall(ctx, key)
 	rest, err := s.call(ctx)
 	if err != nil {
 		return Answer{Error: err.Error()}, err
 	}
-	answer.Chain = append(answer.Chain, rest...)
-	return answer, nil
+	link.Kept = kept()
+	s.data.keep(key, rest)
+	return Answer{Chain: append([]Link{link}, rest...)}, nil
 }
 
 // api is the mutual-TLS API: callers have been authenticated and authorised by the handshake.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -89,27 +88,6 @@ func missing(t testing.TB, name string, err error) {
 		report = t.Fatalf
 	}
 	report("%s is not set and the toolchain has not built it: %v", variable(name), err)
-}
-
-// Start runs a command until the end of the test and returns where its output goes.
-func Start(t testing.TB, command ...string) *Output {
-	t.Helper()
-	out := &Output{}
-	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		stop()
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(command[len(command)-1]), out)
-		}
-	})
-	return out
 }
 
 // unpack writes the files of an image's archive, as the toolchain makes it, below root.
