@@ -373,4 +373,10 @@ var trees = []rootfs{{
 		"kmod", "mount", "nftables", "procps", "runc", "socat", "util-linux",
 	}},
 	groups: []Group{GroupTestbed}, estimate: 90 * time.Second, space: 900,
+}, {
+	// The engine of AWS Network Firewall. Tests run the rules of components/network with it. Debian 12 itself has 6.0; the firewall
+	// runs 7.0.
+	name:   "suricata",
+	tree:   debian.Tree{Packages: []string{"suricata/bookworm-backports", "libhtp2/bookworm-backports"}},
+	groups: []Group{GroupCheck}, estimate: 30 * time.Second, space: 400,
 }}

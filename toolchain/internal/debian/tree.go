@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // A Tree says what mmdebstrap makes.
 type Tree struct {
-	// Packages are installed with everything they depend on, but nothing they only recommend.
+	// Packages are installed with everything they depend on, but nothing they only recommend. One may be taken from another suite
+	// of the release, in apt's notation: "suricata/bookworm-backports". What it depends on comes from Suite, unless it is named too.
 	Packages []string
 	// Installed says that the tree is a system of its own, with the essential packages, in which every package is configured.
 	// Otherwise packages are only unpacked: no script of theirs runs, no user exists.
@@ -76,10 +78,38 @@ func (t Tree) Fingerprint() string {
 	}, "\n")
 }
 
+// add returns the sources and those of the other suites that packages are taken from, which have the same mirror.
+func (t Tree) add(sources []Source) ([]Source, error) {
+	all := slices.Clone(sources)
+	for _, name := range t.Packages {
+		_, suite, other := strings.Cut(name, "/")
+		if !other {
+			continue
+		}
+		if !strings.HasPrefix(suite, Suite+"-") {
+			return nil, fmt.Errorf("package %s: its suite must be one of %s", name, Suite)
+		}
+		found := slices.ContainsFunc(all, func(s Source) bool { return s.Suite == suite })
+		for _, source := range sources {
+			if extra := (Source{URI: source.URI, Suite: suite}); source.Suite == Suite && !slices.Contains(all, extra) {
+				all, found = append(all, extra), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("package %s: there is no source with suite %s, whose mirror would have it", name, Suite)
+		}
+	}
+	return all, nil
+}
+
 // Make fills a new folder dir with the tree and writes the list of packages, one "name version architecture" a line, sorted by
 // name, to the file packages. epoch is the latest time of any file, in seconds since 1970. run runs a command and returns
 // its failure.
 func (t Tree) Make(ctx context.Context, dir, packages string, sources []Source, epoch int64, run func(*exec.Cmd) error) error {
+	sources, err := t.add(sources)
+	if err != nil {
+		return err
+	}
 	// In a file and not among the arguments: a URI may carry a password.
 	list := packages + ".list"
 	var lines strings.Builder

@@ -49,3 +49,25 @@ func TestClosureOfLinksAndText(t *testing.T) {
 	_, err = Closure(root, []string{"/usr/bin/broken"})
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func TestPackagesOfAnotherSuite(t *testing.T) {
+	const mirror, second, security = "http://mirror.example.org/debian", "http://second.example.org/debian", "http://mirror.example.org/debian-security"
+	sources := []Source{{mirror, Suite}, {mirror, Suite + "-updates"}, {security, Suite + "-security"}, {second, Suite}}
+	const backports = Suite + "-backports"
+
+	got, err := Tree{Packages: []string{"bash", "libc6"}}.add(sources)
+	require.NoError(t, err)
+	require.Equal(t, sources, got, "nothing is added for a tree of one suite")
+
+	got, err = Tree{Packages: []string{"bash", "suricata/" + backports, "libhtp2/" + backports}}.add(sources)
+	require.NoError(t, err)
+	require.Equal(t, append(slices.Clone(sources), Source{mirror, backports}, Source{second, backports}), got)
+
+	_, err = Tree{Packages: []string{"suricata/sid"}}.add(sources)
+	require.ErrorContains(t, err, "suricata/sid")
+	_, err = Tree{Packages: []string{"suricata/" + backports}}.add(sources[1:3])
+	require.ErrorContains(t, err, "no source with suite "+Suite)
+
+	one, other := Tree{Packages: []string{"suricata"}}, Tree{Packages: []string{"suricata/" + backports}}
+	require.NotEqual(t, one.Fingerprint(), other.Fingerprint())
+}
