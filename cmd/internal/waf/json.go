@@ -26,8 +26,8 @@ func isJSON(r *http.Request) bool {
 
 // checkJSON refuses JSON of which the engine would see something else than an application behind it.
 //
-// The engine takes what it can from a text that is not JSON. It files values by their path, keys joined by dots, and of two
-// values of the same path it inspects the last: {"a":"x","a":"y"} and {"a.b":"x","a":{"b":"y"}} hide one.
+// The engine takes what it can from a text that is not JSON. It files values by their path, keys joined by dots in lower case,
+// and of two values of the same path it inspects one: {"a":"x","A":"y"} and {"a.b":"x","a":{"b":"y"}} hide the other.
 func checkJSON(body []byte) error {
 	if !json.Valid(body) {
 		return errors.New("it is not JSON")
@@ -72,10 +72,11 @@ func checkJSON(body []byte) error {
 				path, key = in.path+"."+*key, nil
 			}
 		}
-		if seen[path] {
+		folded := strings.ToLower(path)
+		if seen[folded] {
 			return errors.New("two values have the same path")
 		}
-		seen[path] = true
+		seen[folded] = true
 		if length += len(path); length > maxPaths {
 			return errors.New("the paths to its values are too long")
 		}

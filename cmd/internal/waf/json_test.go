@@ -28,6 +28,7 @@ func TestCheckJSON(t *testing.T) {
 		{`{} {}`, "not JSON"},
 		{`{"a":1,"a":2}`, "same path"},
 		{`{"a":1,"\u0061":2}`, "same path"},
+		{`{"a":1,"A":2}`, "same path"},
 		{`{"a":[{"b":1,"b":null}]}`, "same path"},
 		{`{"a.b":1,"a":{"b":2}}`, "same path"},
 		{`{"a":["x"],"a.0":"y"}`, "same path"},
