@@ -1,6 +1,7 @@
 package mtls
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,10 +59,10 @@ type ClientConfig struct {
 
 // Client calls one service over mutual TLS.
 //
-// Every call is a GET and must be idempotent: it may be sent to several endpoints. An endpoint that fails is followed by
-// the next one at once; one that is silent for AttemptTimeout is followed by the next one while the first may still
-// answer, which also keeps chains of services fast: when the silent one is two hops away, the answer that arrives late
-// is still used. A refusal by SPIFFE ID ends the call at once.
+// A GET or HEAD may be sent to several endpoints. An endpoint that fails is followed by the next one at once; one that is
+// silent for AttemptTimeout is followed by the next one while the first may still answer, which also keeps chains of
+// services fast: when the silent one is two hops away, the answer that arrives late is still used. A refusal by SPIFFE ID
+// ends the call at once. Any other method reaches at most one endpoint: another is tried only as long as nothing was sent.
 //
 // With every change of the identity a fresh connection pool takes over: requests in progress finish on the old one.
 type Client struct {
@@ -100,9 +103,27 @@ func (c *Client) renew() {
 	}
 }
 
+// Request is what Do sends.
+type Request struct {
+	// Method is the HTTP method.
+	Method string
+	// Target is the path, with the query after a question mark, both escaped.
+	Target string
+	// Header is sent as it is. Nil means none.
+	Header http.Header
+	// Body is sent with each attempt.
+	Body []byte
+	// MaxAttempts bounds the attempts. 0 means that only CallTimeout does.
+	MaxAttempts int
+}
+
+// repeatable says whether the request may reach several endpoints.
+func (r Request) repeatable() bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
 // Response is the answer to a call.
 type Response struct {
 	Status   int
+	Header   http.Header
 	Body     []byte
 	Server   spiffeid.ID // who answered
 	Attempts int         // attempts that were started, this one included
@@ -125,15 +146,21 @@ func (e *CallError) Unwrap() error { return e.Err }
 type attempt struct {
 	endpoint string
 	response *Response
+	handled  bool // the endpoint may have acted on the request
 	err      error
 }
 
-// Get requests path from one of the endpoints. It returns *DeniedError or *RefusedError (wrapped) when the identity of
+// Get requests path from one of the endpoints, as Do does.
+func (c *Client) Get(ctx context.Context, path string) (*Response, error) {
+	return c.Do(ctx, Request{Method: http.MethodGet, Target: path})
+}
+
+// Do sends a request to one of the endpoints. It returns *DeniedError or *RefusedError (wrapped) when the identity of
 // either side was refused, and *CallError when there was no answer.
 //
-// Answers of 500 and above and 401 (the connection outlived the client's SVID) count as no answer and are retried;
-// others are returned.
-func (c *Client) Get(ctx context.Context, path string) (*Response, error) {
+// Answers of 500 and above, the server's remark that the connection outlived the client's SVID, and bodies of more than
+// 1 MiB count as no answer; others are returned.
+func (c *Client) Do(ctx context.Context, request Request) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.CallTimeout)
 	defer cancel()
 
@@ -147,7 +174,12 @@ func (c *Client) Get(ctx context.Context, path string) (*Response, error) {
 		lastErr error               // of the last failed attempt
 		next    <-chan time.Time    // when to start another attempt
 	)
+	exhausted := func() bool { return request.MaxAttempts > 0 && started >= request.MaxAttempts }
 	start := func() {
+		if exhausted() || (running > 0 && !request.repeatable()) {
+			next = nil
+			return
+		}
 		if len(queue) == 0 {
 			queue = c.endpoints.candidates()
 		}
@@ -160,9 +192,9 @@ func (c *Client) Get(ctx context.Context, path string) (*Response, error) {
 		started++
 		running++
 		go func(endpoint string) {
-			response, err := c.try(ctx, endpoint, path)
+			result := c.try(ctx, endpoint, request)
 			select {
-			case results <- attempt{endpoint, response, err}:
+			case results <- result:
 			case <-ctx.Done():
 			}
 		}(latest)
@@ -191,6 +223,8 @@ func (c *Client) Get(ctx context.Context, path string) (*Response, error) {
 			suspect(result.endpoint)
 			lastErr = fmt.Errorf("%s: %w", result.endpoint, result.err)
 			switch {
+			case running == 0 && exhausted(), result.handled && !request.repeatable():
+				return nil, &CallError{Attempts: started, Err: lastErr}
 			case len(queue) > 0:
 				start()
 			case running == 0:
@@ -215,31 +249,49 @@ func (c *Client) expired() bool {
 }
 
 // try sends one request to one endpoint.
-func (c *Client) try(ctx context.Context, endpoint, path string) (*Response, error) {
+func (c *Client) try(ctx context.Context, endpoint string, request Request) attempt {
 	ctx, cancel := context.WithTimeout(ctx, attemptFactor*c.config.AttemptTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+endpoint+path, http.NoBody)
+	var sent atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
+	response, err := c.roundTrip(traced, endpoint, request)
+	return attempt{endpoint: endpoint, response: response, handled: sent.Load() && !errors.Is(err, errReconnect), err: err}
+}
+
+// errReconnect says that the server did not act on the request, because the connection outlived the client's SVID.
+var errReconnect = errors.New(expiredPeer)
+
+func (c *Client) roundTrip(ctx context.Context, endpoint string, request Request) (*Response, error) {
+	outgoing, err := http.NewRequestWithContext(ctx, request.Method, "https://"+endpoint+request.Target, bytes.NewReader(request.Body))
 	if err != nil {
 		return nil, err
 	}
-	response, err := c.transport.Load().RoundTrip(request)
+	if request.Header != nil {
+		outgoing.Header = request.Header.Clone()
+	}
+	response, err := c.transport.Load().RoundTrip(outgoing)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	if err != nil {
 		return nil, err
 	}
 	if identity.Expired(response.TLS.PeerCertificates[0], time.Now()) {
 		return nil, errors.New("the server's SVID of this connection has expired")
 	}
-	if response.StatusCode >= http.StatusInternalServerError || response.StatusCode == http.StatusUnauthorized {
+	switch {
+	case len(body) > maxBody:
+		return nil, fmt.Errorf("the answer is longer than %d bytes", maxBody)
+	case response.StatusCode == http.StatusUnauthorized && strings.TrimSpace(string(body)) == expiredPeer:
+		return nil, errReconnect
+	case response.StatusCode >= http.StatusInternalServerError:
 		return nil, fmt.Errorf("status %d: %.200s", response.StatusCode, body)
 	}
 	server, err := x509svid.IDFromCert(response.TLS.PeerCertificates[0])
 	if err != nil {
 		return nil, err
 	}
-	return &Response{Status: response.StatusCode, Body: body, Server: server}, nil
+	return &Response{Status: response.StatusCode, Header: response.Header, Body: body, Server: server}, nil
 }

@@ -48,11 +48,12 @@ func NewCA(t testing.TB, domain string) *CA {
 // ID returns the SPIFFE ID with the path in the authority's trust domain.
 func (c *CA) ID(path string) spiffeid.ID { return spiffeid.RequireFromPath(c.domain, path) }
 
-// Issue returns an SVID that ends lifetime from now, rounded up to the next second: certificates know no less.
-func (c *CA) Issue(id spiffeid.ID, lifetime time.Duration) *x509svid.SVID {
+// Issue returns an SVID, with DNS names if there are any, that ends lifetime from now, rounded up to the next second:
+// certificates know no less.
+func (c *CA) Issue(id spiffeid.ID, lifetime time.Duration, dnsNames ...string) *x509svid.SVID {
 	key := newKey(c.t)
 	template := &x509.Certificate{
-		SerialNumber: serial(c.t), URIs: []*url.URL{id.URL()},
+		SerialNumber: serial(c.t), URIs: []*url.URL{id.URL()}, DNSNames: dnsNames,
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(lifetime + time.Second - 1).Truncate(time.Second),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -69,20 +70,23 @@ type Feed struct {
 	ca       *CA
 	id       spiffeid.ID
 	lifetime time.Duration
+	dnsNames []string
 	updated  chan struct{}
 
 	mu   sync.Mutex
 	svid *x509svid.SVID
 }
 
-// Feed returns a feed that holds an SVID of the given lifetime.
-func (c *CA) Feed(id spiffeid.ID, lifetime time.Duration) *Feed {
-	return &Feed{ca: c, id: id, lifetime: lifetime, updated: make(chan struct{}, 1), svid: c.Issue(id, lifetime)}
+// Feed returns a feed that holds an SVID of the given lifetime and DNS names.
+func (c *CA) Feed(id spiffeid.ID, lifetime time.Duration, dnsNames ...string) *Feed {
+	return &Feed{
+		ca: c, id: id, lifetime: lifetime, dnsNames: dnsNames, updated: make(chan struct{}, 1), svid: c.Issue(id, lifetime, dnsNames...),
+	}
 }
 
 // Rotate replaces the SVID by a new one and signals the update.
 func (f *Feed) Rotate() {
-	svid := f.ca.Issue(f.id, f.lifetime)
+	svid := f.ca.Issue(f.id, f.lifetime, f.dnsNames...)
 	f.mu.Lock()
 	f.svid = svid
 	f.mu.Unlock()

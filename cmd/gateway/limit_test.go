@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestClient(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.7:4711":            "192.0.2.7/32",
+		"[2001:db8:1:2:3:4:5:6]:80": "2001:db8:1:2::/64",
+		"[2001:db8:1:2:ffff::]:80":  "2001:db8:1:2::/64",
+		"[2001:db8:1:3::]:80":       "2001:db8:1:3::/64",
+		"[::ffff:192.0.2.7]:80":     "192.0.2.7/32",
+		"[fe80::1%eth0]:80":         "fe80::/64",
+		"192.0.2.7":                 "192.0.2.7/32",
+	} {
+		require.Equal(t, netip.MustParsePrefix(want), client(remote), remote)
+	}
+	require.Equal(t, netip.Prefix{}, client("pipe"), "what has no address is one client")
+}
+
+func TestLimiter(t *testing.T) {
+	a, b := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	l := newLimiter(1e-6, 2, 10)
+	require.Equal(t, []bool{true, true, false, false}, []bool{l.allow(a), l.allow(a), l.allow(a), l.allow(a)})
+	require.True(t, l.allow(b), "one client does not use up another's")
+
+	unlimited := newLimiter(0, 1, 10)
+	for range 100 {
+		require.True(t, unlimited.allow(a))
+	}
+	require.Empty(t, unlimited.known)
+}
+
+func TestLimiterForgetsWhomItSawLongestAgo(t *testing.T) {
+	const capacity = 100
+	l := newLimiter(1e-6, 1, capacity)
+	address := func(i int) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("10.0.%d.%d/32", i/256, i%256)) }
+	for i := range capacity {
+		require.True(t, l.allow(address(i)))
+	}
+	require.False(t, l.allow(address(0)), "remembered, and the last seen now")
+	for i := range 10 * capacity {
+		l.allow(address(capacity + i))
+		l.allow(address(0))
+		require.LessOrEqual(t, len(l.known), capacity)
+		require.Equal(t, len(l.known), l.recent.Len())
+	}
+	require.False(t, l.allow(address(0)), "who keeps coming is not forgotten")
+	require.True(t, l.allow(address(1)), "who stays away is")
+}
+
+func TestShare(t *testing.T) {
+	a, b := netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("192.0.2.2/32")
+	s := newShare(3, 2)
+	require.True(t, s.enter(a))
+	require.True(t, s.enter(a))
+	require.False(t, s.enter(a), "more than a client's share")
+	require.True(t, s.enter(b))
+	require.False(t, s.enter(b), "more than all")
+	s.leave(a)
+	require.True(t, s.enter(b))
+	s.leave(a)
+	s.leave(b)
+	s.leave(b)
+	require.Empty(t, s.open, "nothing is kept of who has left")
+	require.Zero(t, s.sum)
+
+	var running sync.WaitGroup
+	for range 8 {
+		running.Go(func() {
+			for range 1000 {
+				if s.enter(a) {
+					s.leave(a)
+				}
+			}
+		})
+	}
+	running.Wait()
+	require.Empty(t, s.open)
+}
