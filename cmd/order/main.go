@@ -1,4 +1,4 @@
-// Command order is the end of the chain: it accepts user and calls nobody.
+// Command order is the end of the chain: it accepts user, calls nobody, and announces each order on the queue.
 //
 // Its configuration is described at chain.Config, its command line at chain.Main.
 package main

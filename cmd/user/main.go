@@ -1,4 +1,4 @@
-// Command user is the middle of the chain: it accepts payment and calls order.
+// Command user is the middle of the chain: it accepts payment, calls order, and keeps order's answers in the cache.
 //
 // Its configuration is described at chain.Config, its command line at chain.Main.
 package main

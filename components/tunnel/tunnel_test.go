@@ -78,6 +78,23 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// FuzzAllowedCallers holds that what is accepted is one SPIFFE ID to ghostunnel, and neither a pattern nor another flag.
+func FuzzAllowedCallers(f *testing.F) {
+	for _, seed := range []string{"spiffe://example.org/a", "spiffe://example.org/*", "spiffe://example.org/a/**", "spiffe://example.org/a/", "--allow-all", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, caller string) {
+		args := valid()
+		args.AllowedCallers = []string{caller}
+		if args.Validate() != nil {
+			return
+		}
+		require.Regexp(t, `^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$`, caller)
+		flags := args.Flags()
+		require.Equal(t, []string{"--allow-uri", caller}, flags[len(flags)-2:])
+	})
+}
+
 // TestOnlyTheTunnelHasTheIdentity holds that the server behind neither mounts the Workload API nor listens where others reach it.
 func TestOnlyTheTunnelHasTheIdentity(t *testing.T) {
 	spec := valid().pod(server())

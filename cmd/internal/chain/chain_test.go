@@ -46,6 +46,8 @@ type world struct {
 	ports    map[string]string
 	// cache and queue are nil in a world without a Data zone.
 	cache, queue *tunnelled
+	// cacheTimeout is Config's.
+	cacheTimeout time.Duration
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,7 +73,8 @@ func (w *world) start(place Place, host string, lifetime time.Duration, rate flo
 	config := Config{
 		CallRate: rate, AttemptTimeout: 600 * time.Millisecond, CallTimeout: 5 * time.Second,
 		Cooldown: 2 * time.Second, Refresh: 20 * time.Millisecond,
-		DrainDelay: 100 * time.Millisecond, ShutdownTimeout: 5 * time.Second,
+		// net/http waits five seconds for a connection that has not carried a request yet.
+		DrainDelay: 100 * time.Millisecond, ShutdownTimeout: 10 * time.Second,
 	}
 	next := map[string]string{"payment": "user", "user": "order"}[place.Name]
 	if next != "" {
@@ -81,7 +84,7 @@ func (w *world) start(place Place, host string, lifetime time.Duration, rate flo
 		config.Callers = []spiffeid.ID{w.id(caller)}
 	}
 	if place.Keeps && w.cache != nil {
-		config.Cache = w.cache.Server
+		config.Cache, config.CacheTimeout = w.cache.Server, w.cacheTimeout
 	}
 	if place.Announces && w.queue != nil {
 		config.Queue = w.queue.Server

@@ -4,6 +4,9 @@
 // In: configuration from the environment and an identity from the Workload API. Out: the mutual-TLS API (one resource,
 // /chain), and on a second, plaintext port the probes, statistics and metrics, and for the first service of the chain
 // /call.
+//
+// user keeps order's answers in the Data zone's cache, so that any of its replicas knows the latest order of a caller, and order
+// announces each order on the message queue. Both are optional, and neither can fail a call (data).
 package chain
 
 import (
@@ -60,6 +63,9 @@ type Config struct {
 	NextID spiffeid.ID
 	// Cache (CACHE_ADDRESS as host:port and CACHE_ID, default none, for a service that keeps answers) is the cache.
 	Cache Server
+	// CacheTimeout (CACHE_TIMEOUT, default 25ms, for a service that keeps answers) is how long a read from the cache may take. A
+	// call is held up by no more than that, less the time that the next service takes.
+	CacheTimeout time.Duration
 	// Queue (QUEUE_ADDRESS as host:port and QUEUE_ID, default none, for a service that announces) is the message queue.
 	Queue Server
 	// MTLSAddress (MTLS_ADDRESS, default :8443) is where the mutual-TLS API listens.
@@ -116,8 +122,9 @@ func ParseConfig(place Place, env func(string) (string, bool)) (Config, error) {
 	}
 	if place.Keeps {
 		c.Cache = p.server("CACHE_ADDRESS", "CACHE_ID", "cache", "cache.data.svc.cluster.local.:6379")
+		c.CacheTimeout = p.duration("CACHE_TIMEOUT", 25*time.Millisecond, time.Millisecond, time.Second)
 	} else {
-		p.absent(place, "CACHE_ADDRESS", "CACHE_ID")
+		p.absent(place, "CACHE_ADDRESS", "CACHE_ID", "CACHE_TIMEOUT")
 	}
 	if place.Announces {
 		c.Queue = p.server("QUEUE_ADDRESS", "QUEUE_ID", "queue", "queue.data.svc.cluster.local.:4222")

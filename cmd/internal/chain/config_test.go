@@ -49,6 +49,7 @@ func TestParseConfigDataZone(t *testing.T) {
 	require.Equal(t, Server{
 		Host: "cache.data.svc.cluster.local.", Port: "6379", ID: spiffeid.RequireFromString("spiffe://example.org/data/cache"),
 	}, c.Cache)
+	require.Equal(t, 25*time.Millisecond, c.CacheTimeout)
 	require.Zero(t, c.Queue)
 	c, err = ParseConfig(Order, env(map[string]string{
 		"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "QUEUE_ADDRESS": "queue:4222", "QUEUE_ID": "spiffe://example.org/data/queue",
@@ -78,15 +79,16 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"what the end of the chain has no use for", Order, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x", "CALL_RATE": "5",
-			"CACHE_ADDRESS": "cache:6379", "CACHE_ID": "spiffe://example.org/data/cache",
-		}, []string{"NEXT_ADDRESS", "NEXT_ID", "CALL_RATE", "CACHE_ADDRESS", "CACHE_ID"}},
+			"CACHE_ADDRESS": "cache:6379", "CACHE_ID": "spiffe://example.org/data/cache", "CACHE_TIMEOUT": "1s",
+		}, []string{"NEXT_ADDRESS", "NEXT_ID", "CALL_RATE", "CACHE_ADDRESS", "CACHE_ID", "CACHE_TIMEOUT"}},
 		{"what the middle has no use for", User, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x",
 			"QUEUE_ADDRESS": "queue:4222", "QUEUE_ID": "spiffe://example.org/data/queue",
 		}, []string{"QUEUE_ADDRESS", "QUEUE_ID"}},
 		{"a cache that could be anybody", User, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "NEXT_ADDRESS": "x:1", "NEXT_ID": "spiffe://example.org/x", "CACHE_ADDRESS": "cache:6379",
-		}, []string{"CACHE_ID"}},
+			"CACHE_TIMEOUT": "1h",
+		}, []string{"CACHE_ID", "CACHE_TIMEOUT"}},
 		{"a queue that is nowhere", Order, map[string]string{
 			"SPIFFE_ENDPOINT_SOCKET": "unix:///s", "QUEUE_ADDRESS": "queue", "QUEUE_ID": "spiffe://example.org/",
 		}, []string{"QUEUE_ADDRESS", "QUEUE_ID"}},

@@ -58,7 +58,9 @@ func newData(place Place, config Config, holder *identity.Holder, resolver mtls.
 		return dialer
 	}
 	if config.Cache.Host != "" {
-		d.cache = cache.New(cache.Config{Dial: dialer(config.Cache).Dial, DialTimeout: dataTimeout}, log)
+		d.cache = cache.New(cache.Config{
+			Dial: dialer(config.Cache).Dial, Timeout: config.CacheTimeout, DialTimeout: dataTimeout,
+		}, log)
 		holder.Subscribe(d.cache.Renew)
 	}
 	if config.Queue.Host != "" {

@@ -52,17 +52,23 @@ func NewDialer(holder *identity.Holder, config DialerConfig, log *slog.Logger) *
 // Run keeps the endpoints' addresses up to date until ctx ends.
 func (d *Dialer) Run(ctx context.Context) { d.endpoints.run(ctx) }
 
-// Dial returns a connection to the first endpoint that accepts one, those last that failed lately. It returns
-// *RefusedError (wrapped) when the server is somebody else, ErrNoEndpoints when the name has not been resolved.
+// Dial returns a connection to the first endpoint that accepts one, those last that failed lately. While the name has not
+// been resolved it waits until ctx ends, and returns ErrNoEndpoints (wrapped) then. It returns *RefusedError (wrapped) when the
+// server is somebody else.
 //
 // A server that refuses this side's SPIFFE ID says so after Dial has returned, as TLS 1.3 has it: the connection's first
 // Read returns *DeniedError.
 func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
-	errs := []error{ErrNoEndpoints}
-	for i, endpoint := range d.endpoints.candidates() {
-		if i == 0 {
-			errs = nil
+	endpoints := d.endpoints.candidates()
+	for ; len(endpoints) == 0; endpoints = d.endpoints.candidates() {
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ErrNoEndpoints, ctx.Err())
+		case <-time.After(roundPause / 10):
 		}
+	}
+	var errs []error
+	for _, endpoint := range endpoints {
 		conn, err := d.dial(ctx, endpoint)
 		if err == nil {
 			d.endpoints.answered(endpoint)

@@ -2,6 +2,7 @@ package tunneltest
 
 import (
 	"bytes"
+	"context"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -11,7 +12,8 @@ import (
 // Process is a program that a test runs.
 type Process struct {
 	cmd  *exec.Cmd
-	stop sync.Once
+	end  context.CancelFunc
+	gone sync.Once
 
 	mu     sync.Mutex
 	output bytes.Buffer
@@ -20,9 +22,11 @@ type Process struct {
 // Start runs a command until Stop or the end of the test, which shows its output if it failed.
 func Start(t testing.TB, command ...string) *Process {
 	t.Helper()
-	p := &Process{cmd: exec.Command(command[0], command[1:]...)}
+	ctx, end := context.WithCancel(context.Background())
+	p := &Process{cmd: exec.CommandContext(ctx, command[0], command[1:]...), end: end}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
+		end()
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -36,8 +40,8 @@ func Start(t testing.TB, command ...string) *Process {
 
 // Stop kills the program and returns when it is gone.
 func (p *Process) Stop() {
-	p.stop.Do(func() {
-		_ = p.cmd.Process.Kill()
+	p.gone.Do(func() {
+		p.end()
 		_ = p.cmd.Wait()
 	})
 }

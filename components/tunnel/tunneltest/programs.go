@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,15 +29,14 @@ func NATS(t testing.TB) []string { return []string{program(t, "nats-server")} }
 // built. A program of that name on the path may be another version, or lack what the toolchain adds.
 func program(t testing.TB, name string) string {
 	t.Helper()
-	if path := os.Getenv(variable(name)); path != "" {
-		return path
+	if file := os.Getenv(variable(name)); file != "" {
+		return file
 	}
-	built := lookup(t, name)
-	path, err := built.Program(name)
+	file, err := lookup(t, name).Program(name)
 	if err != nil {
 		missing(t, name, err)
 	}
-	return path
+	return file
 }
 
 // Redis returns a command that runs redis-server: the one that EPHEMOS_REDIS_SERVER names, else the one in the image that the
@@ -44,8 +44,8 @@ func program(t testing.TB, name string) string {
 func Redis(t testing.TB) []string {
 	t.Helper()
 	const name = "redis-server"
-	if path := os.Getenv(variable(name)); path != "" {
-		return []string{path}
+	if file := os.Getenv(variable(name)); file != "" {
+		return []string{file}
 	}
 	image, err := lookup(t, name).Image("redis")
 	if err != nil {
@@ -132,20 +132,22 @@ func unpackLayer(data []byte, root string) error {
 		}
 		layer = unzipped
 	}
+	below, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
 	return each(layer, func(h *tar.Header, content io.Reader) error {
-		if !filepath.IsLocal(h.Name) {
-			return fmt.Errorf("%q is not below the root", h.Name)
-		}
-		path := filepath.Join(root, h.Name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		name := path.Clean(strings.TrimPrefix(h.Name, "/"))
+		if err := below.MkdirAll(path.Dir(name), 0o755); err != nil {
 			return err
 		}
 		switch h.Typeflag {
 		case tar.TypeSymlink:
-			return os.Symlink(h.Linkname, path)
+			return below.Symlink(h.Linkname, name)
 		case tar.TypeReg:
 			data, err := io.ReadAll(content)
-			return errors.Join(err, os.WriteFile(path, data, h.FileInfo().Mode().Perm()))
+			return errors.Join(err, below.WriteFile(name, data, h.FileInfo().Mode().Perm()))
 		}
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,8 +103,10 @@ func (f *fake) serve(conn net.Conn) {
 				fmt.Fprint(conn, "PONG\r\n")
 			}
 		case words[0] == "PUB":
-			var size int
-			fmt.Sscan(words[len(words)-1], &size)
+			size, err := strconv.Atoi(words[len(words)-1])
+			if err != nil {
+				return
+			}
 			payload := make([]byte, size+2)
 			if _, err := io.ReadFull(reader, payload); err != nil {
 				return
