@@ -1,7 +1,6 @@
 package network
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -52,6 +51,6 @@ func (a Addresses) zones() []zones.Zone {
 	for zone := range a {
 		names = append(names, zone)
 	}
-	slices.SortFunc(names, func(x, y zones.Zone) int { return cmp.Compare(x, y) })
+	slices.Sort(names)
 	return names
 }

@@ -90,9 +90,8 @@ func TestPassesAreTheModelsFlows(t *testing.T) {
 
 // TestFlowsComeAndGo adds a service and takes it away again.
 func TestFlowsComeAndGo(t *testing.T) {
-	without, with := rules(t, NetworkFirewall), RuleSet{}
-	var err error
-	with, err = Rules(withService(), NetworkFirewall)
+	without := rules(t, NetworkFirewall)
+	with, err := Rules(withService(), NetworkFirewall)
 	require.NoError(t, err)
 	text, more := without.Text(), with.Text()
 	require.NotContains(t, text, "9443")
@@ -100,7 +99,7 @@ func TestFlowsComeAndGo(t *testing.T) {
 	require.Contains(t, more, "flow api-gateway/invoice/mtls")
 	require.Contains(t, more, "drop tcp $DMZ any -> $APPLICATION ![8443,9443]")
 	// What is not about the port has not changed, to the letter.
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if !strings.Contains(line, "8443]") {
 			require.Contains(t, more, line)
 		}
