@@ -18,7 +18,8 @@ const (
 	// GroupStack is what is deployed on the cluster and what deploys it: the images of SPIRE, the database, the load balancer
 	// and the workloads, the Pulumi command line with its plugins, and the Pulumi program of this repository.
 	GroupStack Group = "stack"
-	// GroupCheck is what the checks that need no cluster use: the linter, and the SPIRE programs, which validate configuration.
+	// GroupCheck is what the checks that need no cluster use: the linter, the SPIRE programs, which validate configuration, and
+	// Suricata, which tries the firewall rules.
 	GroupCheck Group = "check"
 	// GroupTest is what only the deploy tests use: the image probe.
 	GroupTest Group = "test"
@@ -91,7 +92,7 @@ func (r *Result) Image(name string) (Image, error) {
 }
 
 // RootFS returns the absolute path of a root filesystem, a folder that belongs to the cache: treat it as read-only, for example
-// as the lower layer of an overlay. The only one is "node".
+// as the lower layer of an overlay: "node", a node of the cluster, and "suricata", the program with its libraries.
 func (r *Result) RootFS(name string) (dir string, err error) {
 	return find(r.rootfs, "root filesystem", name)
 }

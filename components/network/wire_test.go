@@ -264,6 +264,6 @@ func smb(command byte, body []byte) string {
 	copy(header, "\xffSMB")
 	header[4] = command
 	header[9], header[10], header[11] = 0x18, 0x07, 0xc0
-	message := append(header, body...)
+	message := slices.Concat(header, body)
 	return string(binary.BigEndian.AppendUint32(nil, uint32(len(message)))) + string(message)
 }
