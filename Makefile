@@ -60,7 +60,7 @@ RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchai
 .PHONY: unit
 unit: $(BIN)/toolchain
 	@$(BIN)/toolchain build spire-server spire-agent ghostunnel nats-server redis suricata
-	@command -v gcc iptables >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev iptables; }
+	@{ command -v gcc && command -v iptables; } >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev iptables; }
 	@CGO_ENABLED=1 go test -race $(RACE)
 	@EPHEMOS_REQUIRE_PROGRAMS=1 go test $$(go list ./... | grep -v /test/deploy)
 
