@@ -40,7 +40,8 @@ type Config struct {
 	EdgeReload time.Duration
 
 	// Firewall is PARANOIA_LEVEL (default 1, from 1 to 4), ANOMALY_THRESHOLD (default 5), ALLOWED_METHODS (separated by commas,
-	// default GET,HEAD,POST,OPTIONS) and BODY_LIMIT (in bytes, default 131072): see waf.Options.
+	// default GET,HEAD,POST,OPTIONS), BODY_LIMIT (in bytes, default 65536) and MAX_INSPECTIONS (at one time, default 4): see
+	// waf.Options.
 	Firewall waf.Options
 	// HeaderLimit (HEADER_LIMIT, in bytes, default 16384) bounds the head of a request; a longer one is refused with 431.
 	HeaderLimit int
@@ -128,8 +129,9 @@ func ParseConfig(env func(string) (string, bool)) (Config, error) {
 		Firewall: waf.Options{
 			ParanoiaLevel: p.number("PARANOIA_LEVEL", 1, 1, 4),
 			Threshold:     p.number("ANOMALY_THRESHOLD", 5, 1, 1000),
-			BodyLimit:     p.number("BODY_LIMIT", 128<<10, 1<<10, 16<<20),
+			BodyLimit:     p.number("BODY_LIMIT", 64<<10, 1<<10, 16<<20),
 			Methods:       p.methods("ALLOWED_METHODS"),
+			Concurrency:   p.number("MAX_INSPECTIONS", 4, 1, 1000),
 		},
 	}
 	c.UpstreamHost, c.UpstreamPort = p.hostPort("UPSTREAM_ADDRESS")

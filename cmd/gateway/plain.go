@@ -60,7 +60,7 @@ type Requests struct {
 	Classes map[string]uint64 `json:"blocked_by_class"`
 	// Rejected could not be inspected: the body was too long, could not be read, or the firewall failed.
 	Rejected uint64 `json:"rejected"`
-	// Limited were beyond their client's rate, Overloaded beyond the number of requests in flight.
+	// Limited were beyond their client's rate, Overloaded beyond the number of requests in flight or of inspections.
 	Limited    uint64 `json:"limited"`
 	Overloaded uint64 `json:"overloaded"`
 	// TurnedAway counts connections beyond their number.
@@ -114,7 +114,7 @@ func (g *Gateway) requests() Requests {
 	return Requests{
 		Allowed: firewall.Allowed, Unrouted: g.proxy.unrouted.Load(), Failed: made.Failed + made.Denied, Abandoned: g.proxy.left.Load(),
 		Blocked: firewall.Blocked, Classes: firewall.Classes, Rejected: firewall.TooLarge + firewall.Unreadable + firewall.Failed,
-		Limited: g.limited.Load(), Overloaded: g.overloaded.Load(), TurnedAway: g.turnedAway.Load(),
+		Limited: g.limited.Load(), Overloaded: g.overloaded.Load() + firewall.Overloaded, TurnedAway: g.turnedAway.Load(),
 	}
 }
 

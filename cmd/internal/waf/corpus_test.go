@@ -25,6 +25,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // cases returns the corpus; with a step above 1 a part of it, every so many.
 func cases(t *testing.T, step int) []corpus.Case {
 	t.Helper()
+	if raceDetector {
+		t.Skip("the figures are the same under the race detector, and take minutes there")
+	}
 	all, err := corpus.RuleSet()
 	require.NoError(t, err)
 	recorded, err := corpus.Recordings(t.Context(), "corpus/recorded")
@@ -52,7 +55,7 @@ func report(t *testing.T, o Options, all []corpus.Case, change func(directives s
 func through(t *testing.T, o Options, some []corpus.Case, change func(directives string) string) []corpus.Result {
 	t.Helper()
 	o = o.withDefaults()
-	firewall, err := build(change(o.directives()), o.BodyLimit, slog.New(slog.DiscardHandler))
+	firewall, err := build(o, change(o.directives()), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	server := httptest.NewUnstartedServer(firewall.Handler(corpus.Upstream))
 	server.Config.ReadTimeout = 5 * time.Second
@@ -124,9 +127,6 @@ func TestABrokenFirewallIsNoticed(t *testing.T) {
 
 // TestParanoiaLevels prints what each level finds and what it costs.
 func TestParanoiaLevels(t *testing.T) {
-	if raceDetector {
-		t.Skip("the figures are the same under the race detector, and take minutes there")
-	}
 	all := cases(t, 1)
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-15s %16s %20s %22s %22s\n", "PARANOIA LEVEL", "ATTACKS DETECTED", "OF THOSE CLAIMED", "RECORDED REQUESTS", "DESCRIBED AS INNOCENT")

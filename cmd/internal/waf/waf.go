@@ -7,6 +7,7 @@ package waf
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/corazawaf/coraza-coreruleset/v4"
 	"github.com/corazawaf/coraza/v3"
@@ -34,6 +36,7 @@ const RequestIDHeader = "X-Request-Id"
 type Firewall struct {
 	engine coraza.WAF
 	limit  int64
+	room   chan struct{} // holds one for each inspection under way
 	log    *slog.Logger
 
 	mu     sync.Mutex
@@ -44,12 +47,14 @@ type Firewall struct {
 type Counts struct {
 	// Allowed went to the next handler.
 	Allowed uint64 `json:"allowed"`
-	// Blocked were refused by the rules.
+	// Blocked were refused by the rules, or because they are made to escape or to exhaust them.
 	Blocked uint64 `json:"blocked"`
 	// TooLarge had a body longer than the limit.
 	TooLarge uint64 `json:"too_large"`
-	// Unreadable had a body that did not arrive as announced, or too slowly, or JSON that cannot be inspected.
+	// Unreadable had a body that did not arrive as announced, or too slowly.
 	Unreadable uint64 `json:"unreadable"`
+	// Overloaded waited in vain for their inspection, because too many others were under way.
+	Overloaded uint64 `json:"overloaded"`
 	// Failed could not be inspected, and were refused.
 	Failed uint64 `json:"failed"`
 	// Classes counts blocked requests by the rule set's attack classes ("sqli", "xss"), once for each class that was found.
@@ -63,15 +68,18 @@ func New(o Options, log *slog.Logger) (*Firewall, error) {
 		return nil, fmt.Errorf("web application firewall: %w", err)
 	}
 	o = o.withDefaults()
-	return build(o.directives(), o.BodyLimit, log)
+	return build(o, o.directives(), log)
 }
 
-func build(directives string, bodyLimit int, log *slog.Logger) (*Firewall, error) {
+func build(o Options, directives string, log *slog.Logger) (*Firewall, error) {
 	engine, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(directives))
 	if err != nil {
 		return nil, fmt.Errorf("web application firewall: %w", err)
 	}
-	return &Firewall{engine: engine, limit: int64(bodyLimit), log: log, counts: Counts{Classes: map[string]uint64{}}}, nil
+	return &Firewall{
+		engine: engine, limit: int64(o.BodyLimit), room: make(chan struct{}, o.Concurrency), log: log,
+		counts: Counts{Classes: map[string]uint64{}},
+	}, nil
 }
 
 // Counts returns the counts so far.
@@ -92,8 +100,8 @@ func (f *Firewall) count(update func(*Counts)) {
 // Handler passes requests in which nothing is found to next. What is refused never reaches it: head and body are inspected
 // before next is called, and the request that it gets has the inspected bytes as its body.
 //
-// A request that the rules refuse is answered with 403, whatever status a rule suggests; one whose body is too long with
-// 413; one whose body cannot be read with 400; one that cannot be inspected with 500.
+// A request that is refused for what it is, is answered with 403, whatever status a rule suggests; one whose body is too long
+// with 413; one whose body cannot be read with 400; one that waited in vain with 503; one that cannot be inspected with 500.
 func (f *Firewall) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, status := f.inspect(w, r)
@@ -107,18 +115,14 @@ func (f *Firewall) Handler(next http.Handler) http.Handler {
 	})
 }
 
+// maxWait bounds the wait for an inspection to begin.
+const maxWait = 5 * time.Second
+
 // inspect returns the body, or the status with which the request is refused.
 func (f *Firewall) inspect(w http.ResponseWriter, r *http.Request) ([]byte, int) {
 	id := w.Header().Get(RequestIDHeader)
-	tx := f.engine.NewTransactionWithID(id)
-	defer func() {
-		tx.ProcessLogging()
-		if err := tx.Close(); err != nil {
-			f.log.Error("a transaction of the web application firewall did not end", "request_id", id, "error", err)
-		}
-	}()
-	if head(tx, r) != nil {
-		return nil, f.blocked(tx, r, id)
+	if err := checkHead(r); err != nil {
+		return nil, f.blocked(r, id, unsuitable(err))
 	}
 	body, err := f.read(w, r)
 	var tooLarge *http.MaxBytesError
@@ -130,24 +134,53 @@ func (f *Firewall) inspect(w http.ResponseWriter, r *http.Request) ([]byte, int)
 		f.count(func(c *Counts) { c.Unreadable++ })
 		return nil, http.StatusBadRequest
 	}
-	if len(body) > 0 && isJSON(r) && checkJSON(body) != nil {
-		f.count(func(c *Counts) { c.Unreadable++ })
-		return nil, http.StatusBadRequest
+	if err := checkBody(r, body); err != nil {
+		return nil, f.blocked(r, id, unsuitable(err))
 	}
-	found, _, err := tx.WriteRequestBody(body)
-	if err == nil && found == nil {
-		// Also without a body: most rules about the head are of this phase, and so is the decision.
-		found, err = tx.ProcessRequestBody()
+
+	// Only now does the request take part in what is bounded: a slow client keeps nobody waiting.
+	waiting, stop := context.WithTimeout(r.Context(), maxWait)
+	defer stop()
+	select {
+	case f.room <- struct{}{}:
+	case <-waiting.Done():
+		f.count(func(c *Counts) { c.Overloaded++ })
+		return nil, http.StatusServiceUnavailable
 	}
+	defer func() { <-f.room }()
+	found, err := f.evaluate(r, id, body)
 	switch {
 	case err != nil:
 		f.count(func(c *Counts) { c.Failed++ })
 		f.log.Error("a request could not be inspected", "request_id", id, "error", err)
 		return nil, http.StatusInternalServerError
 	case found != nil:
-		return nil, f.blocked(tx, r, id)
+		return nil, f.blocked(r, id, *found)
 	}
 	return body, 0
+}
+
+// evaluate lets the engine judge a request, and returns nil when it finds nothing that refuses it.
+func (f *Firewall) evaluate(r *http.Request, id string, body []byte) (*finding, error) {
+	tx := f.engine.NewTransactionWithID(id)
+	defer func() {
+		tx.ProcessLogging()
+		if err := tx.Close(); err != nil {
+			f.log.Error("a transaction of the web application firewall did not end", "request_id", id, "error", err)
+		}
+	}()
+	if head(tx, r) != nil {
+		return findingOf(tx), nil
+	}
+	interruption, _, err := tx.WriteRequestBody(body)
+	if err == nil && interruption == nil {
+		// Also without a body: most rules about the head are of this phase, and so is the decision.
+		interruption, err = tx.ProcessRequestBody()
+	}
+	if err != nil || interruption == nil {
+		return nil, err
+	}
+	return findingOf(tx), nil
 }
 
 // head lets the engine see everything that net/http has kept of the request's head. The target is the one on the wire, not
@@ -194,19 +227,28 @@ func (f *Firewall) read(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 	return io.ReadAll(http.MaxBytesReader(w, r.Body, f.limit))
 }
 
+// finding is why a request is refused.
+type finding struct {
+	reason  string
+	rules   []int
+	classes []string
+	score   int
+}
+
+// unsuitable is the finding about a request that the engine does not get to see.
+func unsuitable(err error) finding {
+	return finding{reason: err.Error(), rules: []int{}, classes: []string{"protocol"}}
+}
+
 // The rules of Coraza's own recommendations that refuse a body, which are tagged with no class of attack.
 const (
 	unparsable   = 200002
 	badMultipart = 200003
 )
 
-// logged bounds what a line of the log repeats of a request.
-const logged = 256
-
-// blocked counts and logs a request that the rules refuse. Nothing of its headers, query and body goes into the log: they
-// may hold secrets, and belong to people.
-func (f *Firewall) blocked(tx types.Transaction, r *http.Request, id string) int {
-	var rules []int
+// findingOf lists what the engine found.
+func findingOf(tx types.Transaction) *finding {
+	f := finding{reason: "rules", rules: []int{}, score: score(tx)}
 	classes := map[string]bool{}
 	for _, match := range tx.MatchedRules() {
 		found := match.Rule().ID() == unparsable || match.Rule().ID() == badMultipart
@@ -218,18 +260,28 @@ func (f *Firewall) blocked(tx types.Transaction, r *http.Request, id string) int
 		}
 		// The others prepare, skip or decide.
 		if found {
-			rules = append(rules, match.Rule().ID())
+			f.rules = append(f.rules, match.Rule().ID())
 		}
 	}
+	f.classes = slices.Sorted(maps.Keys(classes))
+	return &f
+}
+
+// logged bounds what a line of the log repeats of a request.
+const logged = 256
+
+// blocked counts and logs a request that is refused. Nothing of its headers, query and body goes into the log: they may hold
+// secrets, and belong to people.
+func (f *Firewall) blocked(r *http.Request, id string, found finding) int {
 	f.count(func(c *Counts) {
 		c.Blocked++
-		for class := range classes {
+		for _, class := range found.classes {
 			c.Classes[class]++
 		}
 	})
 	client, _ := clientOf(r)
 	f.log.Warn("request blocked", "request_id", id, "client", client, "method", cut(r.Method), "path", cut(r.URL.Path),
-		"rules", rules, "classes", slices.Sorted(maps.Keys(classes)), "anomaly_score", score(tx))
+		"reason", found.reason, "rules", found.rules, "classes", found.classes, "anomaly_score", found.score)
 	return http.StatusForbidden
 }
 
@@ -264,6 +316,7 @@ func refuse(w http.ResponseWriter, status int) {
 	message := map[int]string{
 		http.StatusForbidden: "the request was refused", http.StatusRequestEntityTooLarge: "the request's body is too long",
 		http.StatusBadRequest: "the request's body could not be read", http.StatusInternalServerError: "the request could not be inspected",
+		http.StatusServiceUnavailable: "there are too many requests at this moment",
 	}[status]
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -2,6 +2,7 @@ package waf
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -111,23 +112,23 @@ func TestWhatIsFoundDoesNotPass(t *testing.T) {
 // TestABodyThatCannotBeParsedDoesNotPass: what the firewall cannot read, something behind it might.
 func TestABodyThatCannotBeParsedDoesNotPass(t *testing.T) {
 	for _, c := range []struct {
-		contentType, body string
-		want              int
+		contentType, body, reason string
 	}{
-		{"application/json", `{"amount":`, http.StatusBadRequest},
-		{"application/json; charset=utf-8", `{"amount":`, http.StatusBadRequest},
-		{"application/problem+json", `{} {}`, http.StatusBadRequest},
-		{"application/json", strings.Repeat("[", 20000) + strings.Repeat("]", 20000), http.StatusBadRequest},
-		{"text/xml", `<a>`, http.StatusForbidden},
-		{"multipart/form-data", "--b--\r\n", http.StatusForbidden},
+		{"application/json", `{"amount":`, "it is not JSON"},
+		{"application/json; charset=utf-8", `{"amount":`, "it is not JSON"},
+		{"application/problem+json", `{} {}`, "it is not JSON"},
+		{"application/json", `{"a":"<script>alert(1)</script>","A":"x"}`, "two values have the same path"},
+		{"text/xml", `<a>`, "rules"},
+		{"multipart/form-data", "--b--\r\n", "rules"},
 	} {
 		t.Run(c.contentType, func(t *testing.T) {
 			f := start(t, Options{})
 			r := request(http.MethodPost, "/chain", strings.NewReader(c.body))
 			r.Header.Set("Content-Type", c.contentType)
-			require.Equal(t, c.want, f.do(r).Code)
+			require.Equal(t, http.StatusForbidden, f.do(r).Code)
 			require.Empty(t, f.behind.bodies)
-			require.Equal(t, uint64(1), f.Counts().Unreadable+f.Counts().Blocked)
+			require.Equal(t, uint64(1), f.Counts().Blocked)
+			require.Contains(t, f.log.String(), `"reason":"`+c.reason+`"`)
 		})
 	}
 }
@@ -223,6 +224,35 @@ func TestABodyThatBreaksOffDoesNotPass(t *testing.T) {
 	require.Equal(t, Counts{Unreadable: 1, Classes: map[string]uint64{}}, f.Counts())
 }
 
+// TestInspectionsAreBounded: a request waits for its turn, but neither for clients that are slow to send nor for what comes
+// after the inspection.
+func TestInspectionsAreBounded(t *testing.T) {
+	f := start(t, Options{Concurrency: 1})
+	entered, release := make(chan struct{}), make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		f.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(entered); <-release })).
+			ServeHTTP(httptest.NewRecorder(), request(http.MethodGet, "/chain", nil))
+	})
+	<-entered
+	reading, unread := io.Pipe()
+	running.Go(func() { f.do(request(http.MethodPost, "/chain", reading)) })
+	_, err := unread.Write([]byte("{"))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, f.do(request(http.MethodGet, "/chain", nil)).Code)
+	_, err = unread.Write([]byte("}"))
+	require.NoError(t, err)
+	require.NoError(t, unread.Close())
+	close(release)
+	running.Wait()
+
+	f.room <- struct{}{} // an inspection that does not end
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, http.StatusServiceUnavailable, f.do(request(http.MethodGet, "/chain", nil).WithContext(ctx)).Code)
+	require.Equal(t, Counts{Allowed: 3, Overloaded: 1, Classes: map[string]uint64{}}, f.Counts())
+}
+
 func TestUploadsLeaveNoFilesBehind(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	f := start(t, Options{})
@@ -248,10 +278,10 @@ func TestNoTemporaryDirectory(t *testing.T) {
 func TestOptions(t *testing.T) {
 	require.NoError(t, Options{}.Validate())
 	require.NoError(t, Options{ParanoiaLevel: 4, Threshold: 10, BodyLimit: 1 << 20, Methods: []string{"GET"}}.Validate())
-	err := Options{ParanoiaLevel: 5, Threshold: -1, BodyLimit: 10, Methods: []string{"GET'\"\nSecRuleEngine Off", ""}}.Validate()
+	err := Options{ParanoiaLevel: 5, Threshold: -1, BodyLimit: 10, Concurrency: -1, Methods: []string{"GET'\"\nSecRuleEngine Off", ""}}.Validate()
 	require.Error(t, err)
 	for _, want := range []string{
-		`paranoiaLevel: "5" is not allowed`, `threshold: "-1"`, `bodyLimit: "10"`, "methods: \"GET'\"", `methods: ""`,
+		`paranoiaLevel: "5" is not allowed`, `threshold: "-1"`, `bodyLimit: "10"`, `concurrency: "-1"`, "methods: \"GET'\"", `methods: ""`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
