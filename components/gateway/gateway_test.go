@@ -75,15 +75,6 @@ func podSpec(resources map[string]map[string]any) map[string]any {
 	return resources["g-deployment"]["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
 }
 
-func environment(pod map[string]any) map[string]string {
-	out := map[string]string{}
-	for _, e := range pod["containers"].([]any)[0].(map[string]any)["env"].([]any) {
-		entry := e.(map[string]any)
-		out[entry["name"].(string)] = entry["value"].(string)
-	}
-	return out
-}
-
 func TestObjects(t *testing.T) {
 	for name, args := range map[string]*Args{"gateway": minimal(), "edge": full()} {
 		t.Run(name, func(t *testing.T) {
