@@ -26,6 +26,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // The recorded requests meet a gateway that allows their methods too: whether a request is mistaken for an attack is another
 // question than whether an API has a method for it.
 func TestCorpus(t *testing.T) {
+	if raceDetector {
+		t.Skip("the figures are the same under the race detector, and take minutes there")
+	}
 	written, err := corpus.RuleSet()
 	require.NoError(t, err)
 	recordings, err := corpus.Recordings(t.Context(), "../internal/waf/corpus/recorded")

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -193,9 +194,7 @@ func environment(values map[string]string) func(string) (string, bool) {
 		"UPSTREAM_ID":            "spiffe://example.org" + servicePath,
 		"ROUTES":                 "/chain=/chain",
 	}
-	for key, value := range values {
-		all[key] = value
-	}
+	maps.Copy(all, values)
 	return func(key string) (string, bool) { v, set := all[key]; return v, set }
 }
 
@@ -250,9 +249,7 @@ func (w *world) do(c *http.Client, method, target, body string, header http.Head
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	response, err := c.Do(r)
 	require.NoError(w.t, err)
 	defer response.Body.Close()

@@ -327,21 +327,30 @@ func BenchmarkHandler(b *testing.B) {
 	}
 	for _, c := range []struct {
 		name, method, target, body string
+		want                       int
 	}{
-		{"get", http.MethodGet, "/chain?page=2&sort=name", ""},
-		{"post 1 KiB", http.MethodPost, "/chain", object(1 << 10)},
-		{"post 10 KiB", http.MethodPost, "/chain", object(10 << 10)},
-		{"attack", http.MethodGet, "/chain?id=1%27%20OR%20%271%27=%271", ""},
+		{"get", http.MethodGet, "/chain?page=2&sort=name", "", http.StatusOK},
+		{"post 1 KiB", http.MethodPost, "/chain", object(1 << 10), http.StatusOK},
+		{"post 10 KiB", http.MethodPost, "/chain", object(10 << 10), http.StatusOK},
+		{"attack", http.MethodGet, "/chain?id=1%27%20OR%20%271%27=%271", "", http.StatusForbidden},
 	} {
-		for name, handler := range map[string]http.Handler{"without": next, "with": firewall.Handler(next)} {
-			b.Run(c.name+"/"+name, func(b *testing.B) {
+		for _, with := range []struct {
+			name    string
+			handler http.Handler
+			want    int
+		}{{"without", next, http.StatusOK}, {"with", firewall.Handler(next), c.want}} {
+			b.Run(c.name+"/"+with.name, func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					var body io.Reader
 					if c.body != "" {
 						body = strings.NewReader(c.body)
 					}
-					handler.ServeHTTP(httptest.NewRecorder(), request(c.method, c.target, body))
+					w := httptest.NewRecorder()
+					with.handler.ServeHTTP(w, request(c.method, c.target, body))
+					if w.Code != with.want {
+						b.Fatalf("status %d", w.Code)
+					}
 				}
 			})
 		}

@@ -25,7 +25,7 @@ func Recordings(ctx context.Context, folder string) ([]Case, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := recordingsOf(dir, filepath.Base(module))
+		found, err := recordingsOf(ctx, dir, filepath.Base(module))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", module, err)
 		}
@@ -61,7 +61,7 @@ type cassette struct {
 	} `yaml:"interactions"`
 }
 
-func recordingsOf(dir, library string) ([]Case, error) {
+func recordingsOf(ctx context.Context, dir, library string) ([]Case, error) {
 	var cases []Case
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".yaml" || !isRecording(path) {
@@ -77,7 +77,7 @@ func recordingsOf(dir, library string) ([]Case, error) {
 		}
 		for i, interaction := range c.Interactions {
 			r := interaction.Request
-			request, err := http.NewRequest(r.Method, r.URL, strings.NewReader(r.Body))
+			request, err := http.NewRequestWithContext(ctx, r.Method, r.URL, strings.NewReader(r.Body))
 			if err != nil {
 				return fmt.Errorf("%s: request %d: %w", path, i+1, err)
 			}
