@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector would have to instrument the Pulumi SDK, which takes minutes, for a test without concurrency.
+
 package main
 
 import (

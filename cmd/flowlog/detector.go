@@ -18,8 +18,8 @@ const (
 	queueLength = 4096
 	// beat is the time between two looks at the tables; a packet is reported that much later at most.
 	beat = 200 * time.Millisecond
-	// settle is how long a report waits for the API to tell of an address that nobody seems to have.
-	settle = 3 * time.Second
+	// settling is how long a report waits for the API to tell of an address that nobody seems to have.
+	settling = 3 * time.Second
 	// maxTargets bounds the targets of one source that are told apart within a window.
 	maxTargets = 256
 	// shownTargets bounds the targets that a port scan's event lists.
@@ -265,7 +265,7 @@ func (d *detector) tick(now time.Time, end bool) error {
 }
 
 // wait is how long an unknown address is waited for.
-func (d *detector) wait() time.Duration { return min(settle, d.config.Window/2) }
+func (d *detector) wait() time.Duration { return min(settling, d.config.Window/2) }
 
 func (d *detector) ends(c *connection) (from, to Party) {
 	from, to = d.who.lookup(c.key.from), d.who.lookup(c.key.to)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -234,12 +233,12 @@ func TestUnknownEndIsWaitedFor(t *testing.T) {
 	b.observe(connect(stranger, userAt, 8443), b.now)
 	require.Empty(t, b.after(time.Second))
 	b.who.parties[stranger] = podOf(zones.Order)
-	lines := b.after(settle)
+	lines := b.after(settling)
 	require.Len(t, lines, 1)
 	require.Equal(t, zones.Order, lines[0].denied(t).From.Role)
 
 	b.observe(connect(netip.MustParseAddr("10.244.9.8"), userAt, 8443), b.now)
-	lines = b.after(settle + beat)
+	lines = b.after(settling + beat)
 	require.Len(t, lines, 1, "nobody is waited for forever")
 	require.Equal(t, KindUnknown, lines[0].denied(t).From.Kind)
 	require.Empty(t, lines[0].SPIFFEID)
@@ -402,7 +401,7 @@ func TestSuppressedLinesAreCountedLater(t *testing.T) {
 		b.observe(connect(netip.AddrFrom4([4]byte{10, 1, 1, byte(i)}), userAt, 8443), b.now)
 	}
 	lines := b.after(10 * time.Second)
-	require.InDelta(t, burst+10-settle.Seconds(), len(lines), burst, "a burst and what came in since")
+	require.InDelta(t, burst+10-settling.Seconds(), len(lines), burst, "a burst and what came in since")
 	require.Less(t, len(lines), 100)
 	require.Equal(t, uint64(100-len(lines)), b.counts.suppressed[0].Load())
 	more := b.after(time.Minute)
@@ -474,5 +473,4 @@ func BenchmarkFlood(b *testing.B) {
 		d.observe(connect(netip.AddrFrom4([4]byte{10, 0, byte(i >> 3), byte(i)}), userAt, uint16(i)), now)
 	}
 	b.ReportMetric(float64(len(d.connections)), "connections")
-	_ = fmt.Sprint(len(d.origins))
 }

@@ -133,7 +133,7 @@ const (
 	KindNode Kind = "node"
 	// KindOutside is a public address.
 	KindOutside Kind = "outside"
-	// KindUnknown is anything else, such as a pod that was gone before it was known.
+	// KindUnknown is anything else, such as an API server that is no node, or a pod that was gone before it was known.
 	KindUnknown Kind = "unknown"
 )
 

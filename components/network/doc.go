@@ -14,6 +14,9 @@
 // What only a firewall with thresholds can see, such as port scans, is in the rules for a sensor (Target): AWS Network Firewall
 // refuses those keywords. There, port scans are to be found in the alerts of the denials.
 //
+// The tests have Suricata 7, which AWS runs, evaluate them on recorded attacks and on recorded honest traffic. AWS' own check of rules
+// cannot be had without an account; the rules use no keyword that its developer guide excludes.
+//
 // Identifiers of rules are in Suricata's range for local use and never change their meaning:
 //
 //	1000001-1000999  signatures (catalogue.go)
