@@ -20,6 +20,7 @@ import (
 	"ephemos.dev/deploy/components/spire/registration"
 	"ephemos.dev/deploy/components/spire/rootca"
 	"ephemos.dev/deploy/components/spire/server"
+	"ephemos.dev/deploy/components/tunnel"
 	"ephemos.dev/deploy/components/workloads"
 	"ephemos.dev/deploy/components/zones"
 )
@@ -222,13 +223,6 @@ func (d *composition) callers(role string) []string {
 
 func (d *composition) spiffeID(path string) string { return "spiffe://" + d.config.TrustDomain + path }
 
-// identity is what workloads, gateways and the Data zone's servers alike say of
-// who they are.
-type identity struct {
-	Name, SPIFFEIDPath, Namespace, ServiceAccount string
-	PodLabels                                     map[string]string
-}
-
 // identified is everything, besides the services, that holds an identity.
 type identified struct {
 	cache    cache.Args
@@ -241,13 +235,15 @@ type identified struct {
 func (d *composition) plan() identified {
 	c := d.config
 	edge := func(name, host, upstream string) gateway.Args {
-		return gateway.Args{
+		args := gateway.Args{
 			Name: name, Namespace: zones.NamespaceDMZ, Image: c.Images.Ref(imageGateway), TrustDomain: c.TrustDomain,
-			Upstream: gateway.Upstream{
-				Host: fmt.Sprintf("%s.%s.svc.cluster.local.", upstream, serviceNamespace), Port: 8443, SPIFFEID: d.spiffeID(d.role(upstream).SPIFFEPath),
-			},
-			Routes: "/chain=/chain", DNSNames: []string{host}, EdgeSecret: c.EdgeSecret, Replicas: c.Profile.GatewayReplicas,
+			UpstreamHost: fmt.Sprintf("%s.%s.svc.cluster.local", upstream, serviceNamespace), UpstreamID: d.spiffeID(d.role(upstream).SPIFFEPath),
+			DNSNames: []string{host}, Replicas: c.Profile.GatewayReplicas,
 		}
+		if c.EdgeSecret != "" {
+			args.EdgeSecret = pulumi.String(c.EdgeSecret)
+		}
+		return args
 	}
 	return identified{
 		cache: cache.Args{
@@ -270,22 +266,27 @@ func (d *composition) role(name string) zones.Role {
 
 // register registers the identities of everything that has one.
 func (d *composition) register(servers *server.Server, p identified) error {
-	all := []identity{identity(p.cache.Identity()), identity(p.queue.Identity())}
-	for _, i := range workloads.Identities(serviceNamespace) {
-		all = append(all, identity(i))
-	}
-	names := map[string][]string{}
-	for _, g := range p.gateways {
-		i := identity(g.Identity())
-		all, names[i.Name] = append(all, i), g.DNSNames
-	}
 	var identities []registration.Identity
-	for _, i := range all {
-		identities = append(identities, registration.Identity{
+	add := func(i registration.Identity) {
+		// Said here too, a new lifetime makes agents renew at once; the servers' default alone is for what is issued next.
+		i.TTL = d.config.Profile.X509SVIDTTL
+		identities = append(identities, i)
+	}
+	for _, i := range workloads.Identities(serviceNamespace) {
+		add(registration.Identity{
 			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
-			DNSNames: names[i.Name],
-			// Said here too, a new lifetime makes agents renew at once; the servers' default alone is for what is issued next.
-			TTL: d.config.Profile.X509SVIDTTL,
+		})
+	}
+	for _, i := range []tunnel.Identity{p.cache.Identity(), p.queue.Identity()} {
+		add(registration.Identity{
+			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
+		})
+	}
+	for _, g := range p.gateways {
+		i := g.Identity()
+		add(registration.Identity{
+			Name: i.Name, SPIFFEIDPath: i.SPIFFEIDPath, Namespace: i.Namespace, ServiceAccount: i.ServiceAccount, PodLabels: i.PodLabels,
+			DNSNames: i.DNSNames,
 		})
 	}
 	_, err := registration.New(d.ctx, "registration", &registration.Args{
