@@ -6,9 +6,11 @@
 //
 // # The circuit
 //
-// Requests use one pool of connections while it works. Several failures one after another break the circuit: requests then
-// fail at once, and the pool is closed. In the background a new pool is tried, with pauses that grow, until a server answers.
-// Connections are therefore never made, and handshakes never waited for, within a request while the circuit is broken.
+// Requests use one pool of connections while it works. Several failures one after another, or more than one in five for a
+// while, break the circuit: requests then fail at once, and the pool is closed. In the background a new pool is tried, with
+// pauses that grow, until a server answers. No connection is made, and no handshake waited for, within a request while the
+// circuit is broken: each failure costs a connection, and a machine that is too busy to answer in time must not be made busier
+// by handshakes.
 //
 // # Rotation
 //
@@ -41,7 +43,8 @@ type Config struct {
 	TTL time.Duration
 	// Failures is how many requests have to fail one after another to break the circuit. Default 5.
 	Failures int
-	// Retry is the pause before a broken circuit is tried again; it doubles up to MaxRetry. Default 250ms and 5s.
+	// Retry is the pause before a broken circuit is tried again. It doubles up to MaxRetry, until the circuit was whole for that
+	// long. Default 250ms and 5s.
 	Retry, MaxRetry time.Duration
 }
 
@@ -70,6 +73,8 @@ const (
 	writes   = 64          // values waiting to be written
 	// MaxValue is the size in bytes of the largest value that is kept.
 	MaxValue = 64 << 10
+	// A failure weighs as much as this many answers.
+	failureWeight = 4
 )
 
 // Snapshot is what became of the requests so far. Every read is counted once.
@@ -96,11 +101,11 @@ type Cache struct {
 	config Config
 	log    *slog.Logger
 
-	client   atomic.Pointer[redis.Client] // nil while the circuit is broken
-	failures atomic.Int64                 // one after another
-	broken   chan struct{}
-	renewed  chan struct{}
-	waiting  chan entry
+	client  atomic.Pointer[redis.Client] // nil while the circuit is broken
+	score   atomic.Int64                 // of failures over answers, from 0
+	broken  chan struct{}
+	renewed chan struct{}
+	waiting chan entry
 
 	hits, misses, errors, skipped, kept atomic.Uint64
 	mu                                  sync.Mutex
@@ -178,14 +183,19 @@ func (c *Cache) Set(key string, value []byte) {
 	c.skipped.Add(1)
 }
 
-func (c *Cache) answered() { c.failures.Store(0) }
+// answered makes up for a part of a failure.
+func (c *Cache) answered() {
+	if now := c.score.Load(); now > 0 {
+		c.score.CompareAndSwap(now, now-1)
+	}
+}
 
 // failed counts a failure and breaks the circuit after the last that is let pass.
 func (c *Cache) failed(client *redis.Client, err error) {
 	c.errors.Add(1)
 	c.note(err)
-	if c.failures.Add(1) >= int64(c.config.Failures) && c.client.CompareAndSwap(client, nil) {
-		c.log.Warn("the cache is left out", "failures", c.config.Failures, "error", err)
+	if c.score.Add(failureWeight) >= int64(c.config.Failures*failureWeight) && c.client.CompareAndSwap(client, nil) {
+		c.log.Warn("the cache is left out", "error", err)
 		c.retire(client)
 		signal(c.broken)
 	}
@@ -222,18 +232,23 @@ func (c *Cache) Run(ctx context.Context) {
 			_ = client.Close()
 		}
 	}()
-	for {
+	for wait := c.config.Retry; ; {
 		if !c.connect(ctx) {
 			return
 		}
+		whole := time.Now()
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.renewed:
 		case <-c.broken:
-			if !pause(ctx, c.config.Retry) {
+			if time.Since(whole) > c.config.MaxRetry {
+				wait = c.config.Retry
+			}
+			if !pause(ctx, wait) {
 				return
 			}
+			wait = min(2*wait, c.config.MaxRetry)
 		}
 	}
 }
@@ -248,7 +263,7 @@ func (c *Cache) connect(ctx context.Context) bool {
 		client := c.open()
 		err := client.Ping(ctx).Err()
 		if err == nil {
-			c.failures.Store(0)
+			c.score.Store(0)
 			if old := c.client.Swap(client); old != nil {
 				c.retire(old)
 			} else {
