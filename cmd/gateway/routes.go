@@ -26,7 +26,8 @@ func ParseRoutes(text string) (Routes, error) {
 		r := Route{From: from, To: to}
 		switch {
 		case !found || !plainPath(from) || !plainPath(to):
-			return nil, errors.New("routes such as /chain=/chain or /api/=/v1/, separated by commas, of unescaped paths without empty or dot segments")
+			return nil, errors.New("routes such as /chain=/chain or /api/=/v1/, separated by commas, " +
+				"of unescaped paths without empty or dot segments")
 		case r.prefix() != strings.HasSuffix(to, "/"):
 			return nil, fmt.Errorf("a list in which both sides of a route end with a slash, or neither does, unlike %q", part)
 		case seen[from]:
@@ -57,8 +58,8 @@ func (r Route) prefix() bool { return strings.HasSuffix(r.From, "/") }
 // control characters, or escaped slashes.
 func (routes Routes) Target(u *url.URL) (string, bool) {
 	escaped := u.EscapedPath()
-	lower := strings.ToLower(escaped)
-	if !clean(u.Path) || strings.Contains(lower, "%2f") || strings.ContainsFunc(u.Path, func(r rune) bool { return r == '\\' || r < ' ' || r == 0x7f }) {
+	ambiguous := func(r rune) bool { return r == '\\' || r < ' ' || r == 0x7f }
+	if !clean(u.Path) || strings.Contains(strings.ToLower(escaped), "%2f") || strings.ContainsFunc(u.Path, ambiguous) {
 		return "", false
 	}
 	for _, r := range routes {

@@ -3,6 +3,11 @@
 //
 // In: HTTP requests. Out: those that pass, with their body read and inspected, at the next handler; for the others an answer
 // and one line in the log, without anything of the request that may be secret.
+//
+// # What it does not see
+//
+// Answers; the contents of uploaded files, of which the engine inspects names and headers only; and what an application
+// would decode further than the rules do. It is one layer: what is behind it has to check its input as if it were not there.
 package waf
 
 import (

@@ -91,8 +91,8 @@ func Total(counts map[string]Count) Count {
 // String is the report as a table.
 func (r Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Paranoia level %d. Blocked: by the firewall's rules. Refused: as no HTTP, or as a path without a route. Claimed: attacks that\n"+
-		"a critical rule of this level or below is there for; the others need a higher level, or more than one finding.\n\n", r.Level)
+	fmt.Fprintf(&b, "Paranoia level %d. Blocked: by the firewall. Refused: as no HTTP, or as a path without a route. Claimed: attacks\n"+
+		"that a critical rule of this level or below is there for; the others need a higher level, or more than one finding.\n\n", r.Level)
 	fmt.Fprintf(&b, "%-24s %8s %8s %8s %9s   %8s %9s\n", "ATTACKS", "REQUESTS", "BLOCKED", "REFUSED", "DETECTED", "CLAIMED", "DETECTED")
 	line := func(name string, all, claimed Count) {
 		fmt.Fprintf(&b, "%-24s %8d %8d %8d %8.1f%%   %8d %8.1f%%\n",
