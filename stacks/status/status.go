@@ -176,7 +176,7 @@ func (c *Client) Read(ctx context.Context) Report {
 	part("services", func() (err error) { services, err = c.services(ctx, servicesNamespace); return err })
 	part("parts", func() (err error) { r.Parts, err = c.parts(ctx); return err })
 	wg.Wait()
-	r.Services = append(gateways, services...)
+	r.Services = slices.Concat(gateways, services)
 	return r
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func testGateways(t *testing.T) {
 				response, err := client.Get("https://" + gateway.host + "/chain")
 				require.NoError(t, err, pod.Name)
 				body, err := io.ReadAll(response.Body)
-				require.NoError(t, err)
+				require.NoError(t, errors.Join(err, response.Body.Close()))
 				require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", pod.Name, body)
 				require.True(t, json.Valid(body), "%s: %s", pod.Name, body)
 
