@@ -208,7 +208,7 @@ func TestParseRefuses(t *testing.T) {
 		"registry": {map[string]string{"imageRegistry": "https://registry.example.com"},
 			`ephemos:imageRegistry: "https://registry.example.com" is refused: it takes a registry host with an optional port and path, such as registry.example.com/ephemos`},
 		"no registry": {map[string]string{"imageRegistry": ""},
-			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, gateway, flowlog, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; or set ephemos:imagesFile to a file with the output of that command"},
+			"ephemos:imageRegistry is not set: it takes the registry that holds payment, user, order, rootca, gateway, flowlog, ghostunnel, which have no public image, as `make images-push REGISTRY=<registry>` leaves it; or set ephemos:imagesFile to a file with the output of that command"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

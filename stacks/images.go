@@ -47,13 +47,13 @@ var publicImages = map[string]string{
 	imagePostgres: "ghcr.io/cloudnative-pg/postgresql:15.17-202602261636-system-bookworm" +
 		"@sha256:042fa38888baa79700e6a061318da67ed1889b406f444ee2f1921bab95cf4f2b",
 	imageHAProxy: "docker.io/library/haproxy:2.6.23",
-	imageTunnel:  "docker.io/ghostunnel/ghostunnel:v1.8.4",
 	imageCache:   "docker.io/library/redis:7.0.15",
 	imageQueue:   "docker.io/library/nats:2.15.2",
 }
 
-// ownImages are the programs of this repository; nobody publishes them.
-var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog}
+// ownImages are the programs of this repository, and the tunnel, which is built with changes that upstream's image lacks (a
+// minimum of TLS 1.3, connections that end with their certificates); nobody publishes them.
+var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog, imageTunnel}
 
 // ownImageTag is the tag under which the programs of this repository are pushed;
 // the toolchain's ReleaseTag.

@@ -124,7 +124,7 @@ const ReleaseTag = "0.1.0"
 
 // Push copies the images of the result to a registry, for users with a cluster of their own. registry is a host with an optional
 // path, such as "registry.example.com/ephemos"; credentials come from the Docker configuration of the user. Each image gets the tag
-// of Image.Tag, the programs of this repository also ReleaseTag. It returns name to reference by digest, Image.Ref with the registry
+// of Image.Tag, the programs of this repository and those changed by it also ReleaseTag. It returns name to reference by digest, Image.Ref with the registry
 // for "ephemos.local": the content of a file that the stack's ephemos:imagesFile takes.
 func (r *Result) Push(ctx context.Context, registry string) (map[string]string, error) {
 	return push(ctx, r.images, registry)

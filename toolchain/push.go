@@ -41,11 +41,11 @@ func push(ctx context.Context, images map[string]Image, registry string) (map[st
 	return refs, nil
 }
 
-// ours tells whether an image holds a program of this repository.
+// ours tells whether nobody else publishes what an image holds: a program of this repository, or one that is changed here.
 func ours(imageName string) bool {
 	return slices.ContainsFunc(images, func(img image) bool {
 		return img.name == imageName && slices.ContainsFunc(builds, func(b build) bool {
-			return b.version == "" && slices.ContainsFunc(b.programs, func(p program) bool { return p.name == img.program })
+			return (b.version == "" || b.changed) && slices.ContainsFunc(b.programs, func(p program) bool { return p.name == img.program })
 		})
 	})
 }

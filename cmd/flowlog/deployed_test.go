@@ -40,5 +40,5 @@ func TestDeployedConfigurationIsAccepted(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, model, config.Model)
 	require.Equal(t, 12, config.ScanThreshold)
-	require.Equal(t, ":9990", config.Address)
+	require.Equal(t, "127.0.0.1:9990", config.Address)
 }

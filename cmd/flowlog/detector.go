@@ -310,12 +310,13 @@ func (d *detector) settle(c *connection, now time.Time, end bool) (done bool, er
 // report writes a line about a connection and returns what it violates.
 func (d *detector) report(c *connection, from, to Party, now time.Time) (violation string, err error) {
 	model := d.who.zones()
-	if !c.stray {
+	allows := !c.stray && model.allows(from, to, c.key.target)
+	if !c.stray && !allows { // what the model allows was refused too early or too late, and breaks nothing
 		violation = model.violation(from.Zone, to.Zone)
 	}
 	detail := Denied{
 		Protocol: c.key.name(), From: from, To: to, Violation: violation, SkipsTier: violation == skipsTier,
-		ModelAllows: !c.stray && model.allows(from, to, c.key.target), Stray: c.stray,
+		ModelAllows: allows, Stray: c.stray,
 		Count: c.count - c.counted, Repeated: c.counted > 0, FirstSeen: c.first.UTC(), LastSeen: c.last.UTC(),
 	}
 	if c.key.protocol == protocolICMP || c.key.protocol == protocolICMPv6 {

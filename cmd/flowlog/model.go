@@ -107,35 +107,34 @@ const (
 	skipsTier     = "skips a tier"
 	goesBack      = "goes back to an outer tier"
 	entersManaged = "enters a managing zone"
-	leavesCluster = "reaches the internet"
-	entersInside  = "enters from the internet behind the first tier"
+	// entersPlatform is a pod that asks for more of the cluster than its role may.
+	entersPlatform = "enters the platform"
+	leavesCluster  = "reaches the internet"
+	entersInside   = "enters from the internet behind the first tier"
 )
 
-// violation says what a request from one zone to the other breaks, or "". It is what zones.Model.Validate refuses whatever the
-// roles are. What comes from an underlying zone is left alone: there, kubelets and agents share the nodes' addresses, and the
-// purpose of a packet cannot be told.
+// violation says what a request from one zone to the other breaks, or "": zones.Crossing decides, this puts it into a word. What
+// comes from an underlying zone is left alone: there, kubelets and agents share the nodes' addresses, and the purpose of a packet
+// cannot be told.
 func (v *zoneModel) violation(from, to string) string {
 	a, okA := v.zones[zones.Zone(from)]
 	b, okB := v.zones[zones.Zone(to)]
+	if !okA || !okB || a.Class == zones.Underlying || zones.Crossing(a, b, zones.Flow{Kind: zones.Request, MTLS: true}) == nil {
+		return ""
+	}
 	switch {
-	case !okA || !okB || a.Class == zones.Underlying:
-		return ""
-	case b.Class == zones.Outside && a.Internet == "":
-		return leavesCluster
 	case b.Class == zones.Outside:
-		return ""
-	case a.Class == zones.Outside && (b.Class != zones.Tiered || b.Tier != 1):
+		return leavesCluster
+	case a.Class == zones.Outside:
 		return entersInside
-	case b.Class == zones.Managing && a.Class == zones.Tiered:
+	case b.Class == zones.Managing:
 		return entersManaged
-	case a.Class != zones.Tiered || b.Class != zones.Tiered || a.Zone == b.Zone:
-		return ""
+	case b.Class == zones.Underlying:
+		return entersPlatform
 	case b.Tier > a.Tier+1:
 		return skipsTier
-	case b.Tier <= a.Tier:
-		return goesBack
 	}
-	return ""
+	return goesBack
 }
 
 // severity of a violation.

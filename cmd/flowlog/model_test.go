@@ -58,7 +58,7 @@ func TestPodsRole(t *testing.T) {
 		role            string
 	}{
 		{"a role", "services", map[string]string{"app.kubernetes.io/name": "user", "app.kubernetes.io/instance": "user", "more": "x"}, zones.Application, zones.User},
-		{"a role apart from its zone", "spire-server", map[string]string{"cnpg.io/cluster": "spire-db"}, zones.Data, zones.Database},
+		{"a role apart from its zone", "spire-server", map[string]string{"app.kubernetes.io/name": "postgresql", "app.kubernetes.io/instance": "spire-db"}, zones.Data, zones.Database},
 		{"half of the labels", "services", map[string]string{"app.kubernetes.io/name": "user"}, zones.Application, ""},
 		{"the same labels elsewhere", "dmz", map[string]string{"app.kubernetes.io/name": "user", "app.kubernetes.io/instance": "user"}, zones.DMZ, ""},
 		{"of the cluster", "kube-system", map[string]string{"k8s-app": "kube-dns"}, zones.Platform, zones.DNS},

@@ -69,7 +69,7 @@ lazyfree-lazy-user-del yes
 
 # What a caller may send: commands on keys, and those that keep a connection. Nothing that administers, stops, scans or
 # blocks the server, no scripts, no messages between callers.
-user default reset on nopass ~* -@all +@read +@write +@connection +@transaction -@admin -@dangerous -@blocking -@scripting -@pubsub
+user default reset on nopass ~* -@all +@read +@write +@connection +@transaction -@admin -@dangerous -@blocking -@scripting -@pubsub -scan -randomkey -wait
 enable-protected-configs no
 enable-debug-command no
 enable-module-command no

@@ -96,7 +96,7 @@ func TestProgramObeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, ":1", conn.ask("DEL user:a"))
 	for _, command := range []string{
-		"CONFIG GET *", "FLUSHALL", "FLUSHDB", "KEYS *", "SHUTDOWN", "DEBUG SLEEP 1", "SAVE", "BGSAVE", "REPLICAOF 127.0.0.1 1",
+		"CONFIG GET *", "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "RANDOMKEY", "WAIT 1 0", "SHUTDOWN", "DEBUG SLEEP 1", "SAVE", "BGSAVE", "REPLICAOF 127.0.0.1 1",
 		"MODULE LIST", "ACL LIST", "CLIENT LIST", "CLIENT KILL ID 1", "EVAL return 0", "PUBLISH a b", "SUBSCRIBE a", "MONITOR", "INFO",
 		"BLPOP a 0", "SWAPDB 0 0", "MIGRATE a 1 a 0 1", "SORT a", "RESTORE a 0 x", "SCRIPT FLUSH", "FUNCTION FLUSH",
 	} {

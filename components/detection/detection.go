@@ -48,7 +48,11 @@ const (
 
 	modelKey = "model.json"
 	modelDir = "/etc/flowlog"
-	portName = "http"
+
+	// host and port are where the pods serve probes and metrics: on the loopback of their node, because no network policy guards
+	// what listens on a node's own addresses.
+	host = "127.0.0.1"
+	port = 9990
 )
 
 // Args are the arguments of New.
@@ -62,7 +66,7 @@ type Args struct {
 	// TrustDomain is the name of the trust domain, which is part of every event. Required.
 	TrustDomain string
 	// Model is the model of the network zones, by which addresses become roles and zones. It must be valid, and have the role
-	// zones.IntrusionDetection in the nodes' network with a port "http", where the pods serve probes and metrics. Required.
+	// zones.IntrusionDetection in the nodes' network, without ports. Required.
 	Model zones.Model
 	// Window is the time in which repetitions are counted instead of reported, and targets of a scan counted together. From 1s to
 	// 1h. Default 1m.
@@ -118,20 +122,10 @@ func (a Args) validate() error {
 	if err := a.Model.Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("model: %w", err))
 	}
-	if _, ok := a.port(); !ok {
-		add("model", zones.IntrusionDetection, "it must be a role in the nodes' network with a TCP port "+portName)
+	if role, ok := a.Model.Role(zones.IntrusionDetection); !ok || role.Place != zones.Nodes || len(role.Ports) > 0 {
+		add("model", zones.IntrusionDetection, "it must be a role in the nodes' network, without ports")
 	}
 	return errors.Join(problems...)
-}
-
-// port is where the pods serve probes and metrics, on the address of each node.
-func (a Args) port() (int, bool) {
-	role, ok := a.Model.Role(zones.IntrusionDetection)
-	if !ok || role.Place != zones.Nodes {
-		return 0, false
-	}
-	port, ok := role.Port(portName)
-	return port.Number, ok && port.Protocol == zones.TCP
 }
 
 // New deploys intrusion detection. Dependencies among the options hold back every object.
@@ -238,7 +232,6 @@ func access(ctx *pulumi.Context, name string, a Args, identity manifest.Identity
 }
 
 func pod(a Args, account *corev1.ServiceAccount, configMap *corev1.ConfigMap) *corev1.PodSpecArgs {
-	port, _ := a.port()
 	security := manifest.Restricted()
 	security.RunAsUser = pulumi.Int(0)
 	security.Capabilities = &corev1.CapabilitiesArgs{
@@ -246,7 +239,7 @@ func pod(a Args, account *corev1.ServiceAccount, configMap *corev1.ConfigMap) *c
 	}
 	probe := func(path string, period, failures int) *corev1.ProbeArgs {
 		return &corev1.ProbeArgs{
-			HttpGet:       &corev1.HTTPGetActionArgs{Path: pulumi.String(path), Port: pulumi.String(portName)},
+			HttpGet:       &corev1.HTTPGetActionArgs{Host: pulumi.String(host), Path: pulumi.String(path), Port: pulumi.Int(port)},
 			PeriodSeconds: pulumi.Int(period), FailureThreshold: pulumi.Int(failures),
 		}
 	}
@@ -272,11 +265,10 @@ func pod(a Args, account *corev1.ServiceAccount, configMap *corev1.ConfigMap) *c
 				}},
 				value("TRUST_DOMAIN", a.TrustDomain),
 				value("MODEL_FILE", modelDir+"/"+modelKey),
-				value("LISTEN_ADDRESS", ":"+strconv.Itoa(port)),
+				value("LISTEN_ADDRESS", host+":"+strconv.Itoa(port)),
 				value("WINDOW", a.Window.String()),
 				value("SCAN_THRESHOLD", strconv.Itoa(a.ScanThreshold)),
 			},
-			Ports:                    corev1.ContainerPortArray{manifest.Port(portName, port)},
 			Resources:                a.Resources.Args(),
 			SecurityContext:          security,
 			TerminationMessagePolicy: pulumi.String("FallbackToLogsOnError"),

@@ -24,7 +24,6 @@ func small() zones.Model {
 		Zones: []zones.ZoneSpec{{Zone: zones.Management, Title: "Management Zone", Class: zones.Managing, Default: zones.Deny}},
 		Roles: []zones.Role{{
 			Name: zones.IntrusionDetection, Title: "Intrusion Detection", Zone: zones.Management, Place: zones.Nodes,
-			Ports: []zones.Port{{Name: "http", Number: 9990, Protection: zones.Plain}},
 		}},
 	}
 }
@@ -98,12 +97,13 @@ func TestModelIsHandedOver(t *testing.T) {
 	require.NotEqual(t, mounted(g), mounted(record(t, args)))
 }
 
-func TestPortIsTheModels(t *testing.T) {
-	args := minimal()
-	args.Model.Roles[0].Ports[0].Number = 9991
-	pod := manifesttest.Get(record(t, args).One(t, "DaemonSet").Object, "spec.template.spec")
-	require.Equal(t, 9991.0, manifesttest.Get(pod, "containers.flowlog.ports.http.containerPort"))
-	require.Equal(t, ":9991", manifesttest.Get(pod, "containers.flowlog.env.LISTEN_ADDRESS.value"))
+func TestNothingListensOnTheNodesAddresses(t *testing.T) {
+	container := manifesttest.Get(record(t, minimal()).One(t, "DaemonSet").Object, "spec.template.spec.containers.flowlog")
+	require.Equal(t, "127.0.0.1:9990", manifesttest.Get(container, "env.LISTEN_ADDRESS.value"))
+	for _, probe := range []string{"readinessProbe", "livenessProbe"} {
+		require.Equal(t, "127.0.0.1", manifesttest.Get(container, probe+".httpGet.host"))
+		require.Equal(t, 9990.0, manifesttest.Get(container, probe+".httpGet.port"))
+	}
 }
 
 func TestRefuses(t *testing.T) {
@@ -113,7 +113,7 @@ func TestRefuses(t *testing.T) {
 			return err
 		})
 	}
-	err := refused(&Args{Name: "Flow", Window: 2 * time.Hour, ScanThreshold: 1, Model: zones.Model{Flows: []zones.Flow{{From: "a", To: "b"}}}})
+	err := refused(&Args{Name: "Flow", Window: 2 * time.Hour, ScanThreshold: 1, Model: zones.Model{Zones: small().Zones, Flows: []zones.Flow{{From: "a", To: "b"}}}})
 	for _, part := range []string{
 		`name: "Flow"`, "namespace", "image", "trustDomain", `window: "2h0m0s"`, `scanThreshold: "1"`, `model: flow a -> b`, zones.IntrusionDetection,
 	} {
@@ -124,6 +124,6 @@ func TestRefuses(t *testing.T) {
 	args.TrustDomain = "spiffe://example.org/x"
 	require.ErrorContains(t, refused(args), "trustDomain")
 	args = minimal()
-	args.Model.Roles[0].Ports[0].Name = "metrics"
+	args.Model.Roles[0].Ports = []zones.Port{{Name: "metrics", Number: 9990, Protection: zones.Plain}}
 	require.ErrorContains(t, refused(args), zones.IntrusionDetection)
 }

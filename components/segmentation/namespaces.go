@@ -4,6 +4,9 @@
 // In: a zone model, the addresses of what pod selectors do not match, the namespaces that need more than pod security
 // "restricted". Out: the namespaces with their policies, as resources that others depend on. A cluster whose network does not
 // enforce NetworkPolicies takes them and does nothing: test/connectivity tells.
+//
+// Policies change in place, before the pods that depend on them roll. To move a port without an outage, allow both in one
+// update and take the old one away in the next.
 package segmentation
 
 import (
@@ -186,7 +189,7 @@ func (s *Segmentation) provision(ctx *pulumi.Context, name string, a Args, polic
 	allowed := map[string][]pulumi.Resource{}
 	for _, p := range policies {
 		after := append([]pulumi.Resource{namespaces[p.Namespace]}, allowed[p.Namespace]...)
-		if p.Name != defaultDeny {
+		if p.Name != zones.DefaultDeny {
 			after = after[:1]
 		}
 		policy, err := networkingv1.NewNetworkPolicy(ctx, name+"-"+p.Namespace+"-"+p.Name, policyArgs(p),

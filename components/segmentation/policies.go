@@ -28,9 +28,6 @@ type Ranges struct {
 	Pods []string
 }
 
-// defaultDeny is the name of the policy that every namespace has.
-const defaultDeny = "default-deny"
-
 // flowsAnnotation lists, on each policy, the flows that it allows with their reasons.
 const flowsAnnotation = "ephemos.dev/flows"
 
@@ -52,7 +49,7 @@ func Policies(m zones.Model, r Ranges) ([]*networkingv1.NetworkPolicy, error) {
 		}
 	}
 	for _, n := range m.Namespaces {
-		policies = append(policies, newPolicy(n.Name, defaultDeny, nil, nil))
+		policies = append(policies, newPolicy(n.Name, zones.DefaultDeny, nil, nil))
 	}
 	return policies, nil
 }
@@ -70,10 +67,12 @@ func newPolicy(namespace, name string, selector map[string]string, annotations m
 
 func rolePolicy(role zones.Role, in, out []zones.End, r Ranges) *networkingv1.NetworkPolicy {
 	var reasons []string
+	listed := map[zones.Flow]bool{} // a role's flow to itself is in both lists
 	for _, f := range slices.Concat(in, out) {
-		if line := fmt.Sprintf("%s: %s", f.Flow, f.Flow.Why); !slices.Contains(reasons, line) {
-			reasons = append(reasons, line)
+		if !listed[f.Flow] {
+			reasons = append(reasons, fmt.Sprintf("%s: %s", f.Flow, f.Flow.Why))
 		}
+		listed[f.Flow] = true
 	}
 	var annotations map[string]string
 	if len(reasons) > 0 {
@@ -184,8 +183,8 @@ func (r Ranges) validate(m zones.Model) error {
 		{"ranges.pods", r.Pods, ""},
 	} {
 		for _, cidr := range set.ranges {
-			if prefix, err := netip.ParsePrefix(cidr); err != nil || prefix != prefix.Masked() {
-				errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be a range in CIDR notation with no bit set beyond its length", set.key, cidr))
+			if prefix, err := netip.ParsePrefix(cidr); err != nil || prefix != prefix.Masked() || prefix.Bits() == 0 {
+				errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be a range in CIDR notation, not all addresses, with no bit set beyond its length", set.key, cidr))
 			}
 		}
 		used := slices.ContainsFunc(m.Resolve(), func(f zones.End) bool {

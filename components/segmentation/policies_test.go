@@ -168,6 +168,26 @@ func large(zoneCount, perZone, flows int) zones.Model {
 	return m
 }
 
+// What is rendered grows with the flows, and no faster: eight times the flows are eight times the peers and ports.
+func TestGrowthIsLinear(t *testing.T) {
+	count := func(flows int) (rules int) {
+		policies, err := Policies(large(100, 10, flows), Ranges{})
+		require.NoError(t, err)
+		require.Len(t, policies, 100+1000, "a policy a role and one a namespace")
+		for _, p := range policies {
+			for _, r := range p.Spec.Ingress {
+				rules += len(r.From) * len(r.Ports)
+			}
+			for _, r := range p.Spec.Egress {
+				rules += len(r.To) * len(r.Ports)
+			}
+		}
+		return rules
+	}
+	require.Equal(t, 2*1000, count(1000), "each flow at its two ends")
+	require.Equal(t, 2*8000, count(8000))
+}
+
 // BenchmarkPolicies renders 100 zones of 10 roles with a growing number of flows: time per flow should not grow.
 func BenchmarkPolicies(b *testing.B) {
 	for _, flows := range []int{1000, 2000, 4000, 8000} {

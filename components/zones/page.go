@@ -24,7 +24,8 @@ func (m Model) Diagram() string {
 		b.WriteString("    end\n")
 	}
 	b.WriteString("    subgraph controls[\"Security Controls\"]\n" +
-		"        control-waf[\"Web Application Firewall\"]\n        control-firewall[\"Firewall\"]\n    end\n")
+		"        control-waf[\"Web Application Firewall\"]\n        control-firewall[\"Firewall\"]\n        control-ids[\"Intrusion Detection\"]\n    end\n" +
+		"    control-firewall -.->|denied connections| control-ids\n")
 	drawn := map[string]bool{}
 	line := func(text string) {
 		if !drawn[text] {
@@ -53,8 +54,24 @@ func (m Model) Diagram() string {
 			line(from + arrow + to)
 		}
 	}
+	for _, class := range classes {
+		var members []string
+		for _, r := range m.RolesIn(class.zone) {
+			members = append(members, identifier(r.Name))
+		}
+		if len(members) > 0 {
+			fmt.Fprintf(&b, "    classDef %s fill:%s\n    class %s %s\n", class.zone, class.colour, strings.Join(members, ","), class.zone)
+		}
+	}
+	b.WriteString("    classDef security fill:#f3e5f5\n    class control-waf,control-firewall,control-ids security\n")
 	return b.String()
 }
+
+// classes are the colours of the security architecture's diagram.
+var classes = []struct {
+	zone   Zone
+	colour string
+}{{DMZ, "#ffebee"}, {Application, "#e8f5e8"}, {Data, "#e1f5fe"}, {Management, "#fff3e0"}}
 
 // identifier is a name that Mermaid takes for a node.
 func identifier(name string) string { return "n-" + name }
@@ -64,7 +81,11 @@ func (m Model) Page() string {
 	var b strings.Builder
 	b.WriteString("# Network zones\n\n" +
 		"Generated from `components/zones` by `go test ./components/zones -update`; a test compares it.\n\n" +
-		"What is not listed here is denied, in both directions. A flow is a permission to open connections; answers need none.\n\n" +
+		"To and from the pods of the deployment's namespaces, what is not listed here is denied. A flow is a permission to open " +
+		"connections; answers need none. Not limited are a node's connections to its own pods, which Kubernetes requires, and what " +
+		"happens between the programs of the platform alone (column enforced).\n\n" +
+		"Of the security architecture's boxes, Monitoring and Logging are not there yet, nor is a database that an application " +
+		"reaches: Postgres here is the SPIRE servers'.\n\n" +
 		"```mermaid\n" + m.Diagram() + "```\n\n")
 	m.matrix(&b)
 	m.flows(&b)
@@ -114,14 +135,18 @@ func (m Model) matrix(b *strings.Builder) {
 }
 
 func (m Model) flows(b *strings.Builder) {
-	b.WriteString("## Flows\n\n| from | to | port | protection | kind | why |\n|---|---|---|---|---|---|\n")
+	b.WriteString("## Flows\n\n| from | to | port | protection | kind | enforced | why |\n|---|---|---|---|---|---|---|\n")
 	for _, f := range m.Resolve() {
 		protection := string(f.Port.Protection)
 		if f.Flow.MTLS {
 			protection += ", required"
 		}
-		fmt.Fprintf(b, "| %s | %s | %d/%s | %s | %s | %s |\n", f.From.Name, f.To.Name, f.Port.Number, strings.ToLower(string(f.Port.Protocol)),
-			protection, f.Flow.Kind, cell(f.Flow.Why))
+		enforced := "no"
+		if m.Ours(f.From.Namespace) || m.Ours(f.To.Namespace) {
+			enforced = "yes"
+		}
+		fmt.Fprintf(b, "| %s | %s | %d/%s | %s | %s | %s | %s |\n", f.From.Name, f.To.Name, f.Port.Number, strings.ToLower(string(f.Port.Protocol)),
+			protection, f.Flow.Kind, enforced, cell(f.Flow.Why))
 	}
 	b.WriteString("\n")
 }

@@ -55,7 +55,8 @@ func service(number int) []Port {
 }
 
 // Standard is the model of the reference deployment on Kubernetes: the security architecture's diagram "Network Security
-// Zones", and what the real programs need besides.
+// Zones", and what the real programs need besides. Of the diagram's boxes Monitoring and Logging wait for their components, and
+// with them every flow of kind Metrics; no application of this deployment keeps a database of its own, so none reaches one.
 func Standard(o Options) Model {
 	o.APIServerPort = cmp.Or(o.APIServerPort, 6443)
 	o.DNSPort = cmp.Or(o.DNSPort, 53)
@@ -92,7 +93,8 @@ func Standard(o Options) Model {
 				Labels: app("order", "order"), SPIFFEPath: "/workload/order-service", Ports: service(8443)},
 
 			{Name: Database, Title: "Database Services", Zone: Data, Place: Pods, Namespace: NamespaceServer,
-				Labels: map[string]string{"cnpg.io/cluster": "spire-db"},
+				// The operator gives these labels to instances and to the jobs that make them.
+				Labels: app("postgresql", "spire-db"),
 				Apart:  "the servers mount its CA and their client certificate from Secrets, which are readable in one namespace only",
 				Ports: []Port{{Name: "postgres", Number: 5432, Protection: MTLS}, {Name: "status", Number: 8000, Protection: TLS},
 					{Name: "metrics", Number: 9187, Protection: Plain}}},
@@ -115,11 +117,11 @@ func Standard(o Options) Model {
 				Ports:  []Port{{Name: "webhook", Number: 9443, Protection: TLS}, {Name: "metrics", Number: 8080, Protection: Plain}}},
 			{Name: CSIDriver, Title: "SPIFFE CSI driver", Zone: Management, Place: Pods, Namespace: NamespaceAgent, Labels: app("spiffe-csi-driver", "spiffe-csi-driver"),
 				Ports: []Port{{Name: "health", Number: 9809, Protection: Plain}}},
-			{Name: IntrusionDetection, Title: "Intrusion Detection", Zone: Management, Place: Nodes,
-				Ports: []Port{{Name: "http", Number: 9990, Protection: Plain}}},
+			// Its probes and figures are on the loopback: no policy could guard a port of the nodes.
+			{Name: IntrusionDetection, Title: "Intrusion Detection", Zone: Management, Place: Nodes},
 
 			{Name: SPIREAgent, Title: "SPIRE Agents", Zone: Platform, Place: Nodes, Ports: []Port{{Name: "metrics", Number: 9988, Protection: Plain}}},
-			{Name: Kubelet, Title: "Kubelets", Zone: Platform, Place: Nodes, Ports: []Port{{Name: "https", Number: 10250, Protection: MTLS}}},
+			{Name: Kubelet, Title: "Kubelets", Zone: Platform, Place: Nodes, Ports: []Port{{Name: "https", Number: 10250, Protection: TLS}}},
 			{Name: KubeAPIServer, Title: "Kubernetes API server", Zone: Platform, Place: APIServer,
 				Ports: []Port{{Name: "https", Number: o.APIServerPort, Protection: TLS}}},
 			{Name: DNS, Title: "DNS", Zone: Platform, Place: Pods, Namespace: "kube-system", Labels: map[string]string{"k8s-app": "kube-dns"},

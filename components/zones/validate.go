@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,26 +10,49 @@ import (
 	"strings"
 )
 
-// label is a DNS label (RFC 1123). Names become parts of Kubernetes' and AWS' names, whence the length.
-var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$`)
+// DefaultDeny is the name of what denies everything in a namespace, which no role may have.
+const DefaultDeny = "default-deny"
+
+var (
+	// label is a DNS label (RFC 1123). Names become parts of Kubernetes' and AWS' names, whence the length.
+	label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$`)
+	// labelKey and labelValue are Kubernetes'.
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+	// spiffePath follows the SPIFFE ID specification, section 2.2. Segments of dots alone it forbids are not written by anybody here.
+	spiffePath = regexp.MustCompile(`^(/[-_.A-Za-z0-9]*[-_A-Za-z0-9][-_.A-Za-z0-9]*)+$`)
+)
+
+// conflict says whether no pod can have both sets of labels.
+func conflict(a, b map[string]string) bool {
+	for key, value := range a {
+		if other, both := b[key]; both && other != value {
+			return true
+		}
+	}
+	return false
+}
 
 // Validate checks the model as a whole and returns every error at once, each naming the zone, role or flow.
 //
-// The rules of the architecture: everything not allowed is denied. A connection between tiers goes one tier deeper and is
-// mutual TLS; it never skips a tier, nor goes back. The outside reaches the first tier only. Into a managing zone lead
-// agents and metrics only, and Kubernetes' own control. No zone reaches the internet unless it says why. Plaintext is for
-// probes, metrics, names and what operators read, never for requests. Each flow has a reason.
+// The rules of the architecture: everything not allowed is denied. A connection between tiers goes one tier deeper and is a
+// request by mutual TLS; it never skips a tier, nor goes back. The outside reaches the first tier only, with requests. Into a
+// managing zone lead agents and metrics only, and Kubernetes' own control. No zone reaches the internet unless it says why.
+// Plaintext is for probes, metrics, names and what operators read, never for requests. A pod has one role, an identity one role.
+// Each flow has a reason.
 func (m Model) Validate() error {
-	v := validator{roles: map[string]Role{}, zones: map[Zone]ZoneSpec{}, namespaces: map[string]Zone{}}
+	v := validator{roles: map[string]Role{}, zones: map[Zone]ZoneSpec{}, namespaces: map[string]Zone{}, paths: map[string]string{}}
+	if len(m.Zones) == 0 {
+		v.fail("the model has no zones")
+	}
 	for _, z := range m.Zones {
 		v.zone(z)
 	}
 	for _, n := range m.Namespaces {
 		v.namespace(n)
 	}
-	selectors := map[string]string{}
-	for _, r := range m.Roles {
-		v.role(r, selectors)
+	for i, r := range m.Roles {
+		v.role(r, m.Roles[:i])
 	}
 	seen := map[string]bool{}
 	for _, f := range m.Flows {
@@ -45,6 +69,7 @@ type validator struct {
 	zones      map[Zone]ZoneSpec
 	namespaces map[string]Zone
 	roles      map[string]Role
+	paths      map[string]string // SPIFFE path to role
 	errs       []error
 }
 
@@ -90,9 +115,9 @@ func (v *validator) namespace(n Namespace) {
 	}
 }
 
-func (v *validator) role(r Role, selectors map[string]string) {
-	if !label.MatchString(r.Name) {
-		v.fail("role %q: its name must be a DNS label of at most 50 characters", r.Name)
+func (v *validator) role(r Role, earlier []Role) {
+	if !label.MatchString(r.Name) || r.Name == DefaultDeny {
+		v.fail("role %q: its name must be a DNS label of at most 50 characters, other than %s", r.Name, DefaultDeny)
 	}
 	if _, twice := v.roles[r.Name]; twice {
 		v.fail("role %s: it is there twice", r.Name)
@@ -102,10 +127,10 @@ func (v *validator) role(r Role, selectors map[string]string) {
 	if !ok {
 		v.fail("role %s: zone %q is not one of the model's", r.Name, r.Zone)
 	}
-	v.place(r, zone, selectors)
+	v.place(r, zone, earlier)
 	names, numbers := map[string]bool{}, map[string]bool{}
 	for _, p := range r.Ports {
-		number := fmt.Sprintf("%d/%s", p.Number, p.Protocol)
+		number := fmt.Sprintf("%d/%s", p.Number, cmp.Or(p.Protocol, TCP))
 		switch {
 		case !label.MatchString(p.Name):
 			v.fail("role %s: port %q: its name must be a DNS label", r.Name, p.Name)
@@ -123,32 +148,42 @@ func (v *validator) role(r Role, selectors map[string]string) {
 			v.fail("role %s: port %s: protection %q is not allowed: it must be %s, %s or %s", r.Name, p.Name, p.Protection, MTLS, TLS, Plain)
 		}
 	}
-	if r.SPIFFEPath != "" && !strings.HasPrefix(r.SPIFFEPath, "/") {
-		v.fail("role %s: SPIFFE path %q is not allowed: it must begin with a slash", r.Name, r.SPIFFEPath)
+	if r.SPIFFEPath == "" {
+		return
 	}
+	if !spiffePath.MatchString(r.SPIFFEPath) {
+		v.fail("role %s: SPIFFE path %q is not allowed: it must be segments of letters, digits, dots, dashes and underscores, each after a slash", r.Name, r.SPIFFEPath)
+	}
+	if other, taken := v.paths[r.SPIFFEPath]; taken {
+		v.fail("role %s: SPIFFE path %q is that of role %s", r.Name, r.SPIFFEPath, other)
+	}
+	v.paths[r.SPIFFEPath] = r.Name
 }
 
-func (v *validator) place(r Role, zone ZoneSpec, selectors map[string]string) {
+func (v *validator) place(r Role, zone ZoneSpec, earlier []Role) {
 	switch r.Place {
 	case Pods:
 		if r.Namespace == "" || len(r.Labels) == 0 {
 			v.fail("role %s: pods are found by a namespace and labels", r.Name)
 		}
-		var pairs []string
+		for _, other := range earlier {
+			if other.Place == Pods && other.Namespace == r.Namespace && !conflict(other.Labels, r.Labels) {
+				v.fail("role %s: a pod could be its and role %s's: their labels differ in no value", r.Name, other.Name)
+			}
+		}
 		for _, key := range slices.Sorted(maps.Keys(r.Labels)) {
-			pairs = append(pairs, key+"="+r.Labels[key])
+			if !labelKey.MatchString(key) || !labelValue.MatchString(r.Labels[key]) {
+				v.fail("role %s: label %q is not allowed: it must be a Kubernetes label with a value", r.Name, key+"="+r.Labels[key])
+			}
 		}
-		selector := r.Namespace + " " + strings.Join(pairs, ",")
-		if other, taken := selectors[selector]; taken {
-			v.fail("role %s: its pods are those of role %s", r.Name, other)
-		}
-		selectors[selector] = r.Name
 		home, ours := v.namespaces[r.Namespace]
 		switch {
 		case !ours && zone.Class != Underlying:
 			v.fail("role %s: namespace %q is not one of the model's, which only roles of an underlying zone may be in", r.Name, r.Namespace)
 		case ours && home != r.Zone && r.Apart == "":
 			v.fail("role %s: it is of zone %s, its namespace %s of zone %s: move it, or say why it is apart", r.Name, r.Zone, r.Namespace, home)
+		case ours && home != r.Zone && v.zones[home].Class != Managing:
+			v.fail("role %s: it is of zone %s, and apart only a managing zone's namespace may hold it, not %s", r.Name, r.Zone, r.Namespace)
 		}
 	case Nodes, APIServer, Elsewhere:
 		if r.Namespace != "" || len(r.Labels) > 0 {
@@ -194,13 +229,20 @@ func (v *validator) flow(f Flow) {
 	if f.MTLS && port.Protection != MTLS {
 		v.fail("flow %s: it requires mutual TLS, and port %d is %s", f, port.Number, port.Protection)
 	}
-	if err := crossing(v.zones[from.Zone], v.zones[to.Zone], f); err != nil {
+	if !f.MTLS && port.Protection == MTLS {
+		v.fail("flow %s: port %d accepts mutual TLS only, so the flow requires it", f, port.Number)
+	}
+	if f.Kind == Control && from.Place == Nodes && to.Place == Pods && v.namespaces[to.Namespace] != "" {
+		v.fail("flow %s: nodes reach their own pods without a flow, and others' pods not as %s", f, f.Kind)
+	}
+	if err := Crossing(v.zones[from.Zone], v.zones[to.Zone], f); err != nil {
 		v.fail("flow %s: %w", f, err)
 	}
 }
 
-// crossing says why a flow may not go from one zone to another.
-func crossing(from, to ZoneSpec, f Flow) error {
+// Crossing says why a flow of that kind may not go from one zone to another. Kinds are bound to ends: what may go into a zone as
+// control or metrics may not come from just anywhere, or a request would only have to call itself that.
+func Crossing(from, to ZoneSpec, f Flow) error {
 	switch {
 	case to.Class == Outside && from.Internet == "":
 		return fmt.Errorf("%s does not reach the internet", from.Zone)
@@ -208,13 +250,25 @@ func crossing(from, to ZoneSpec, f Flow) error {
 		return nil
 	case from.Class == Outside && (to.Class != Tiered || to.Tier != 1):
 		return fmt.Errorf("from %s only the first tier is reached, not %s", from.Zone, to.Zone)
+	case from.Class == Outside && f.Kind != Request:
+		return fmt.Errorf("from %s come requests only, no %s", from.Zone, f.Kind)
+	case f.Kind == Naming && to.Class != Underlying:
+		return fmt.Errorf("%s answers no names", to.Zone)
+	case f.Kind == Identity && to.Class != Managing:
+		return fmt.Errorf("%s issues no identities", to.Zone)
+	case f.Kind == Identity && from.Class == Tiered:
+		return fmt.Errorf("%s has no agents: they are on the nodes", from.Zone)
 	case from.Class == Tiered && to.Class == Tiered:
 		return tiers(from, to, f)
-	case to.Class == Managing && from.Class == Tiered && f.Kind != Identity && f.Kind != Metrics:
-		return fmt.Errorf("%s is managing: from %s only agents and metrics lead into it, no %s", to.Zone, from.Zone, f.Kind)
-	case to.Class == Managing && from.Class == Underlying && f.Kind == Request:
-		return fmt.Errorf("%s is managing: from %s only agents, metrics and control lead into it, no %s", to.Zone, from.Zone, f.Kind)
-	case from.Class == Underlying && to.Class == Tiered && f.Kind == Request:
+	case from.Class == Tiered && to.Class == Managing && f.Kind != Metrics:
+		return fmt.Errorf("%s is managing: from %s only metrics lead into it, no %s", to.Zone, from.Zone, f.Kind)
+	case from.Class == Tiered && to.Class == Underlying && f.Kind == Request:
+		return fmt.Errorf("%s takes no requests from %s", to.Zone, from.Zone)
+	case from.Class == Tiered && to.Class == Underlying && f.Kind == Control && from.Tier == 1:
+		return fmt.Errorf("%s, which the outside reaches, does not reach the control of %s", from.Zone, to.Zone)
+	case from.Class == Managing && to.Class == Tiered && f.Kind == Request && !f.MTLS:
+		return fmt.Errorf("from %s to %s mutual TLS is required", from.Zone, to.Zone)
+	case from.Class == Underlying && f.Kind == Request:
 		return fmt.Errorf("%s makes no requests of its own to %s", from.Zone, to.Zone)
 	}
 	return nil
@@ -228,6 +282,8 @@ func tiers(from, to ZoneSpec, f Flow) error {
 		return fmt.Errorf("from %s to %s it skips a tier", from.Zone, to.Zone)
 	case to.Tier <= from.Tier:
 		return fmt.Errorf("from %s to %s it goes no deeper", from.Zone, to.Zone)
+	case f.Kind != Request:
+		return fmt.Errorf("between %s and %s there are requests only, no %s", from.Zone, to.Zone, f.Kind)
 	case !f.MTLS:
 		return fmt.Errorf("between %s and %s mutual TLS is required", from.Zone, to.Zone)
 	}

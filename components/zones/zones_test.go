@@ -85,6 +85,31 @@ func TestRules(t *testing.T) {
 		"a namespace outside":         {func(m *Model) { m.Namespaces[0].Zone = Internet }, []string{"namespace dmz", `"internet"`}},
 		"a zone twice":                {func(m *Model) { m.Zones = append(m.Zones, m.Zones[1]) }, []string{"zone dmz", "twice"}},
 		"a path without slash":        {func(m *Model) { role(m, Cache).SPIFFEPath = "cache" }, []string{"role cache", `"cache"`}},
+		"a path upwards":              {func(m *Model) { role(m, Cache).SPIFFEPath = "/data/../spire/server" }, []string{"role cache", "segments"}},
+		"one identity for two":        {func(m *Model) { role(m, Cache).SPIFFEPath = "/workload/user-service" }, []string{"role cache", "role user"}},
+		"a selector within another": {func(m *Model) { role(m, Queue).Labels = map[string]string{"app.kubernetes.io/name": "cache"} },
+			[]string{"role queue", "role cache"}},
+		"a selector beside another": {func(m *Model) { role(m, Queue).Labels = map[string]string{"tier": "data"} }, []string{"role queue", "role cache"}},
+		"no label of Kubernetes":    {func(m *Model) { role(m, Queue).Labels["a b"] = "!!" }, []string{"role queue", `"a b=!!"`}},
+		"apart among the services":  {func(m *Model) { r := role(m, Cache); r.Namespace, r.Apart = NamespaceServices, "x" }, []string{"role cache", "only a managing zone"}},
+		"a role named as the deny":  {func(m *Model) { role(m, Cache).Name = DefaultDeny }, []string{`role "default-deny"`}},
+		"one port by two protocols' names": {func(m *Model) {
+			r := role(m, Cache)
+			r.Ports = append(r.Ports, Port{Name: "again", Number: 6379, Protocol: TCP, Protection: MTLS})
+		}, []string{"role cache", "again", "twice"}},
+		"the outside reads metrics":          {add(Flow{Clients, WebGateway, "http", Metrics, false, "x"}), []string{"flow clients -> web-gateway:http", "requests only"}},
+		"the outside has control":            {add(Flow{Clients, WebGateway, "http", Control, false, "x"}), []string{"flow clients -> web-gateway:http", "requests only"}},
+		"the first tier calls kubelets":      {add(Flow{WebGateway, Kubelet, "https", Request, false, "x"}), []string{"flow web-gateway -> kubelet:https", "takes no requests"}},
+		"the first tier has control":         {add(Flow{WebGateway, KubeAPIServer, "https", Control, false, "x"}), []string{"flow web-gateway -> kube-apiserver:https", "control of"}},
+		"a request called an identity":       {add(Flow{Payment, SPIREServer, "grpc", Identity, false, "x"}), []string{"flow payment -> spire-server:grpc", "no agents"}},
+		"a webhook called an identity":       {add(Flow{WebGateway, DatabaseOperator, "webhook", Identity, false, "x"}), []string{"flow web-gateway -> database-operator:webhook"}},
+		"an identity from the data":          {add(Flow{User, Cache, "http", Identity, false, "x"}), []string{"flow user -> cache:http", "no identities"}},
+		"metrics between tiers":              {add(Flow{WebGateway, Payment, "http", Metrics, false, "x"}), []string{"flow web-gateway -> payment:http", "requests only"}},
+		"nodes into the data as control":     {add(Flow{SPIREAgent, Database, "status", Control, false, "x"}), []string{"flow spire-agent -> database:status", "nodes reach"}},
+		"a health port called naming":        {add(Flow{SPIREAgent, SPIREServer, "health", Naming, false, "x"}), []string{"flow spire-agent -> spire-server:health", "answers no names"}},
+		"management without mutual TLS":      {add(Flow{DatabaseOperator, Database, "metrics", Request, false, "x"}), []string{"flow database-operator -> database:metrics"}},
+		"mutual TLS that is not asked for":   {add(Flow{SPIREServer, Cache, "mtls", Request, false, "x"}), []string{"flow spire-server -> cache:mtls", "accepts mutual TLS only"}},
+		"the platform's metrics of the data": {add(Flow{Kubelet, Cache, "http", Request, false, "x"}), []string{"flow kubelet -> cache:http"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := Standard(Options{})
@@ -99,6 +124,12 @@ func TestRules(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAnEmptyModelIsRefused(t *testing.T) {
+	if (Model{}).Validate() == nil {
+		t.Fatal("it is accepted")
 	}
 }
 

@@ -83,12 +83,6 @@ func TestDifferencesNameTheFlow(t *testing.T) {
 		"a pod has no role": {
 			endpoint("data/cache-1", func(e *Endpoint) { e.Labels = map[string]string{"app": "other"} }),
 			"pod of no role: no flow allows anything from or to it: data/cache-1", ""},
-		"a pod has the labels of two roles": {
-			endpoint("dmz/web-gateway-0", func(e *Endpoint) {
-				e.Namespace, e.Labels = zones.NamespaceServer, map[string]string{"cnpg.io/cluster": "spire-db",
-					"app.kubernetes.io/name": "haproxy", "app.kubernetes.io/instance": "spire-server"}
-			}),
-			"pod of several roles: database spire-entry: dmz/web-gateway-0", ""},
 		"a role has no pods": {
 			func(o *Observation) {
 				o.Topology.Endpoints = slices.DeleteFunc(o.Topology.Endpoints, func(e Endpoint) bool { return strings.HasPrefix(e.Name, "data/queue-") })

@@ -82,10 +82,19 @@ func refusedMutations() []Mutation {
 	add("a reason removed", "flow user -> cache:mtls", flow(zones.User, zones.Cache, "mtls", func(f *zones.Flow) { f.Why = " " }))
 	add("a role moved to another zone without its namespace", "it is of zone application",
 		role(zones.Cache, func(r *zones.Role) { r.Zone = zones.Application }))
-	add("two roles with the same pods", "role queue: its pods are those of role cache", func(m *zones.Model) {
+	add("two roles with the same pods", "role queue: a pod could be its and role cache's", func(m *zones.Model) {
 		cache, _ := m.Role(zones.Cache)
 		role(zones.Queue, func(r *zones.Role) { r.Labels = cache.Labels })(m)
 	})
+	add("a selector within another role's", "role queue: a pod could be its and role cache's", role(zones.Queue, func(r *zones.Role) {
+		r.Labels = map[string]string{"app.kubernetes.io/name": "cache"}
+	}))
+	add("a request called an identity", "flow payment -> spire-server:grpc", with(zones.Payment, zones.SPIREServer, "grpc", zones.Identity, false))
+	add("plaintext from the internet, called metrics", "flow clients -> web-gateway:http",
+		with(zones.Clients, zones.WebGateway, "http", zones.Metrics, false))
+	add("the gateway let to the API server", "flow web-gateway -> kube-apiserver:https",
+		with(zones.WebGateway, zones.KubeAPIServer, "https", zones.Control, false))
+	add("one identity for two roles", "role cache: SPIFFE path", role(zones.Cache, func(r *zones.Role) { r.SPIFFEPath = "/workload/user-service" }))
 	add("a role removed", "flow user -> cache:mtls", func(m *zones.Model) {
 		m.Roles = slices.DeleteFunc(m.Roles, func(r zones.Role) bool { return r.Name == zones.Cache })
 	})

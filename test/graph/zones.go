@@ -44,12 +44,12 @@ func InModel(model zones.Model) Check {
 	}}
 }
 
-// rolesOf are the roles that the pod's labels select; for a pod in the network of its node, the node's roles with one of its ports.
+// rolesOf are the roles that the pod's labels select; for a pod in the network of its node, the node's roles with its ports.
 func rolesOf(model zones.Model, p pod) []zones.Role {
 	var found []zones.Role
 	for _, r := range model.Roles {
 		switch {
-		case p.template.Spec.HostNetwork && r.Place == zones.Nodes && sharesPort(r, p.containers()):
+		case p.template.Spec.HostNetwork && r.Place == zones.Nodes && samePorts(r, p.containers()):
 			found = append(found, r)
 		case !p.template.Spec.HostNetwork && r.Place == zones.Pods && r.Namespace == p.namespace &&
 			labels.SelectorFromSet(r.Labels).Matches(labels.Set(p.template.Labels)):
@@ -59,13 +59,17 @@ func rolesOf(model zones.Model, p pod) []zones.Role {
 	return found
 }
 
-func sharesPort(r zones.Role, containers []corev1.Container) bool {
+func samePorts(r zones.Role, containers []corev1.Container) bool {
+	declared := map[int]bool{}
 	for _, c := range containers {
 		for _, port := range c.Ports {
-			if slices.ContainsFunc(r.Ports, func(q zones.Port) bool { return q.Number == int(port.ContainerPort) }) {
-				return true
-			}
+			declared[int(port.ContainerPort)] = true
 		}
 	}
-	return false
+	for _, port := range r.Ports {
+		if !declared[port.Number] {
+			return false
+		}
+	}
+	return len(declared) == len(r.Ports)
 }
