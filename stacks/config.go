@@ -15,6 +15,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"ephemos.dev/deploy/components/gateway"
 	"ephemos.dev/deploy/components/manifest"
 	"ephemos.dev/deploy/components/postgres"
 	"ephemos.dev/deploy/components/segmentation"
@@ -46,6 +47,7 @@ const (
 	keyWebHost           = "webHost"
 	keyAPIHost           = "apiHost"
 	keyEdgeSecret        = "edgeSecret"
+	keyGatewayService    = "gatewayServiceType"
 	keyGatewayReplicas   = "gatewayReplicas"
 	keyServerReplicas    = "serverReplicas"
 	keyServerQuorum      = "serverQuorum"
@@ -98,6 +100,8 @@ type Config struct {
 	Zones zones.Options
 	// WebHost and APIHost are the DNS names of the two gateways.
 	WebHost, APIHost string
+	// GatewayService is how clients reach the gateways.
+	GatewayService gateway.ServiceType
 	// EdgeSecret names a Secret with the gateways' certificate (tls.crt, tls.key)
 	// in their namespace; empty takes their SVIDs.
 	EdgeSecret string
@@ -156,7 +160,7 @@ var keys = []key{
 	{keyImagesFile, "Path of a JSON file from image name to full reference, such as `make images-push REGISTRY=...` prints, by digest; what it names replaces the public image or the one of imageRegistry.", "", "none", nil},
 	{keyStorageClass, "StorageClass of the volumes of Postgres and of the SPIRE servers.", "", "the cluster's default class",
 		matching(func(c *Config) *string { return &c.StorageClass }, dnsSubdomain, "the name of a StorageClass")},
-	{keyPodCIDR, "Address ranges of the cluster's pods in CIDR notation, separated by commas. Only from these do the SPIRE servers believe the load balancer's header that names an agent's address, so they have to hold its pods; the default is every private range.", privateRanges, "",
+	{keyPodCIDR, "Address ranges of the cluster's pods in CIDR notation, separated by commas. Only from these do the SPIRE servers believe the load balancer's header that names an agent's address, so they have to hold its pods; and they are not the internet, from which the gateways are reached. The default is every private range, for the servers only: the gateways are then open to pods too.", privateRanges, "",
 		setPodCIDRs},
 	{keyNodeCIDR, "Address ranges of the cluster's nodes in CIDR notation, separated by commas: agents reach the SPIRE servers from them, and network policies know them by nothing else. The default is every private range, pods included; the agents' way in is then open, behind their attestation, to every pod.", privateRanges, "",
 		ranges(func(c *Config) *[]string { return &c.Ranges.Nodes })},
@@ -166,10 +170,12 @@ var keys = []key{
 		integer(func(c *Config) *int { return &c.Zones.APIServerPort }, 1, 65535)},
 	{keyDNSPort, "Integer, 1 to 65535. Port on which the pods of the cluster's DNS listen.", "53", "",
 		integer(func(c *Config) *int { return &c.Zones.DNSPort }, 1, 65535)},
-	{keyWebHost, "DNS name of the web gateway.", "", "www. and the trust domain",
-		matching(func(c *Config) *string { return &c.WebHost }, dnsSubdomain, "a DNS name in lower case")},
-	{keyAPIHost, "DNS name of the API gateway.", "", "api. and the trust domain",
-		matching(func(c *Config) *string { return &c.APIHost }, dnsSubdomain, "a DNS name in lower case")},
+	{keyWebHost, "DNS name of the web gateway, of at most 253 lower-case letters, digits, dots and dashes.", "", "www. and the trust domain",
+		matching(func(c *Config) *string { return &c.WebHost }, dnsName, "a DNS name in lower case")},
+	{keyAPIHost, "DNS name of the API gateway, another than the web gateway's.", "", "api. and the trust domain",
+		matching(func(c *Config) *string { return &c.APIHost }, dnsName, "a DNS name in lower case")},
+	{keyGatewayService, "How clients reach the gateways: LoadBalancer or NodePort, from outside of the cluster, or ClusterIP, from its nodes only. A load balancer has to pass TLS through.", string(gateway.ClusterIP), "",
+		oneOf(func(c *Config) *gateway.ServiceType { return &c.GatewayService }, gateway.ClusterIP, gateway.NodePort, gateway.LoadBalancer)},
 	{keyEdgeSecret, "Name of a Secret in namespace " + zones.NamespaceDMZ + " with the gateways' TLS certificate (tls.crt) and key (tls.key), such as cert-manager keeps. A change of it is taken over without a restart.", "", "none: the gateways show their SVIDs, which clients verify with the trust bundle",
 		matching(func(c *Config) *string { return &c.EdgeSecret }, dnsSubdomain, "the name of a Secret")},
 	{keyGatewayReplicas, "Integer, 1 to 50. Number of pods of each of the two gateways.", "", "the profile's",
@@ -230,6 +236,7 @@ const (
 var (
 	dnsLabel     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	dnsName      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$`)
 )
 
 // privateRanges are the addresses that no network routes to the outside (RFC
@@ -356,12 +363,27 @@ func (p *parser) consistent() {
 				p.show(keyCATTL, short(limit)), Namespace, keyCATTL, p.show(keyCATTL, short(profile.CATTL)), short(maxSVIDTTL)))
 		}
 	}
+	if p.accepted(keyTrustDomain) {
+		p.hosts()
+	}
 	if p.accepted(keyAdminIDs, keyTrustDomain) {
 		for _, id := range p.config.AdminIDs {
 			if !strings.HasPrefix(id, "spiffe://"+p.config.TrustDomain+"/") {
 				p.refuse(keyAdminIDs, id, "SPIFFE IDs of the trust domain "+p.show(keyTrustDomain, p.config.TrustDomain))
 			}
 		}
+	}
+}
+
+// hosts checks the gateways' names, which by default are made from the trust domain: not every trust domain is a DNS name.
+func (p *parser) hosts() {
+	for _, host := range []struct{ key, name string }{{keyWebHost, p.config.WebHost}, {keyAPIHost, p.config.APIHost}} {
+		if p.accepted(host.key) && (len(host.name) > 253 || !dnsName.MatchString(host.name)) {
+			p.refuse(host.key, p.show(keyTrustDomain, host.name), "a DNS name in lower case of at most 253 characters; set it when the trust domain is none")
+		}
+	}
+	if p.accepted(keyWebHost, keyAPIHost) && p.config.WebHost == p.config.APIHost {
+		p.refuse(keyAPIHost, p.config.APIHost, fmt.Sprintf("another name than that of %s:%s", Namespace, keyWebHost))
 	}
 }
 
@@ -401,7 +423,9 @@ func setPodCIDRs(c *Config, value string) error {
 	if err := ranges(func(c *Config) *[]string { return &c.PodCIDRs })(c, value); err != nil {
 		return err
 	}
-	if c.Ranges.Pods = c.PodCIDRs; value == privateRanges {
+	c.Ranges.Pods = c.PodCIDRs
+	// In whatever order: with every private address left out of the internet, no private client would reach the gateways.
+	if given := slices.Sorted(slices.Values(c.PodCIDRs)); slices.Equal(given, slices.Sorted(slices.Values(splitList(privateRanges)))) {
 		c.Ranges.Pods = nil
 	}
 	return nil

@@ -234,11 +234,13 @@ type identified struct {
 // registration and the addresses of its callers follow.
 func (d *composition) plan() identified {
 	c := d.config
-	edge := func(name, host, upstream string) gateway.Args {
+	edge := func(name, host string) gateway.Args {
+		upstream := d.upstream(name)
 		args := gateway.Args{
 			Name: name, Namespace: zones.NamespaceDMZ, Image: c.Images.Ref(imageGateway), TrustDomain: c.TrustDomain,
-			UpstreamHost: fmt.Sprintf("%s.%s.svc.cluster.local", upstream, serviceNamespace), UpstreamID: d.spiffeID(d.role(upstream).SPIFFEPath),
-			DNSNames: []string{host}, Replicas: c.Profile.GatewayReplicas,
+			UpstreamHost: fmt.Sprintf("%s.%s.svc.cluster.local", upstream.To.Name, upstream.To.Namespace), UpstreamPort: upstream.Port.Number,
+			UpstreamID: d.spiffeID(upstream.To.SPIFFEPath),
+			DNSNames:   []string{host}, Replicas: c.Profile.GatewayReplicas, ServiceType: c.GatewayService,
 		}
 		if c.EdgeSecret != "" {
 			args.EdgeSecret = pulumi.String(c.EdgeSecret)
@@ -253,15 +255,21 @@ func (d *composition) plan() identified {
 			Namespace: zones.NamespaceData, Image: c.Images.Ref(imageQueue), TunnelImage: c.Images.Ref(imageTunnel), AllowedCallers: d.callers(zones.Queue),
 		},
 		gateways: []gateway.Args{
-			edge(zones.WebGateway, c.WebHost, zones.Payment),
-			edge(zones.APIGateway, c.APIHost, zones.Order),
+			edge(zones.WebGateway, c.WebHost),
+			edge(zones.APIGateway, c.APIHost),
 		},
 	}
 }
 
-func (d *composition) role(name string) zones.Role {
-	role, _ := d.model.Role(name)
-	return role
+// upstream is what the zone model lets a gateway call. A gateway passes requests
+// on to one service, which is the first that the model names.
+func (d *composition) upstream(gateway string) zones.End {
+	for _, end := range d.model.Resolve() {
+		if end.Flow.From == gateway && end.Flow.Kind == zones.Request {
+			return end
+		}
+	}
+	return zones.End{}
 }
 
 // register registers the identities of everything that has one.

@@ -104,8 +104,8 @@ type Args struct {
 	Routes []Route
 	// Methods are the HTTP methods that are not refused. Default GET, HEAD, POST and OPTIONS.
 	Methods []string
-	// DNSNames are the names under which clients reach the gateway; its SVID carries them. Default those of its Service inside
-	// the cluster: full, without the cluster's domain, and as name.namespace.
+	// DNSNames are the names under which clients reach the gateway; its SVID carries them, and after them those of its Service
+	// inside the cluster: full, without the cluster's domain, and as name.namespace. Default only those.
 	DNSNames []string
 	// EdgeSecret is the name of a Secret of type kubernetes.io/tls in Namespace whose certificate clients are shown. Default
 	// none: they are shown the SVID.
@@ -165,7 +165,7 @@ func (a Args) Identity() Identity {
 	a = a.WithDefaults()
 	return Identity{
 		Name: a.Name, SPIFFEIDPath: a.SPIFFEPath, Namespace: a.Namespace, ServiceAccount: a.Name,
-		PodLabels: a.selector(), DNSNames: slices.Clone(a.DNSNames),
+		PodLabels: a.selector(), DNSNames: a.names(),
 	}
 }
 
@@ -184,9 +184,6 @@ func (a Args) WithDefaults() Args {
 		a.Methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions}
 	}
 	a.ClusterDomain = cmp.Or(a.ClusterDomain, "cluster.local")
-	if a.DNSNames == nil {
-		a.DNSNames = []string{a.host(), fmt.Sprintf("%s.%s.svc", a.Name, a.Namespace), fmt.Sprintf("%s.%s", a.Name, a.Namespace)}
-	}
 	a.Replicas = cmp.Or(a.Replicas, 2)
 	a.Spread = cmp.Or(a.Spread, manifest.SpreadPreferred)
 	a.ParanoiaLevel = cmp.Or(a.ParanoiaLevel, 1)
@@ -242,9 +239,6 @@ func (a Args) validate() error {
 		if !method.MatchString(m) {
 			fail(fmt.Sprintf("methods[%d]", i), m, "an HTTP method in capital letters")
 		}
-	}
-	if len(a.DNSNames) == 0 && a.EdgeSecret == nil {
-		fail("dnsNames", "", "at least one name, or there must be an edgeSecret")
 	}
 	for i, name := range a.DNSNames {
 		if len(name) > 253 || !dnsName.MatchString(name) {
@@ -309,6 +303,17 @@ func (a Args) host() string {
 	return fmt.Sprintf("%s.%s.svc.%s", a.Name, a.Namespace, a.ClusterDomain)
 }
 
+// names are all names of the gateway. The first one is also its certificate's common name.
+func (a Args) names() []string {
+	names := slices.Clone(a.DNSNames)
+	for _, name := range []string{a.host(), fmt.Sprintf("%s.%s.svc", a.Name, a.Namespace), fmt.Sprintf("%s.%s", a.Name, a.Namespace)} {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (a Args) identity() manifest.Identity {
 	return manifest.Identity{Name: "gateway", Instance: a.Name, Component: "gateway"}
 }
@@ -334,7 +339,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 		"name": pulumi.String(a.Name), "namespace": pulumi.String(a.Namespace), "trustDomain": pulumi.String(a.TrustDomain),
 		"image": a.Image, "upstreamHost": pulumi.String(a.UpstreamHost), "upstreamID": pulumi.String(a.UpstreamID),
 		"routes": pulumi.String(a.routes()), "replicas": pulumi.Int(a.Replicas), "paranoiaLevel": pulumi.Int(a.ParanoiaLevel),
-		"dnsNames": pulumi.ToStringArray(a.DNSNames), "serviceType": pulumi.String(a.ServiceType),
+		"dnsNames": pulumi.ToStringArray(a.names()), "serviceType": pulumi.String(a.ServiceType),
 	}
 	if err := ctx.RegisterComponentResourceV2("ephemos:gateway:Gateway", name, props, self, opts...); err != nil {
 		return nil, fmt.Errorf("gateway %s: %w", name, err)

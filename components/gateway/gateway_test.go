@@ -131,7 +131,11 @@ func TestIdentityMatchesThePods(t *testing.T) {
 		}
 		require.NotEmpty(t, identity.DNSNames)
 	}
-	require.Equal(t, []string{"web-gateway.dmz.svc.cluster.local", "web-gateway.dmz.svc", "web-gateway.dmz"}, minimal().Identity().DNSNames)
+	inside := []string{"web-gateway.dmz.svc.cluster.local", "web-gateway.dmz.svc", "web-gateway.dmz"}
+	require.Equal(t, inside, minimal().Identity().DNSNames)
+	named := minimal()
+	named.DNSNames = []string{"www.example.org"}
+	require.Equal(t, append([]string{"www.example.org"}, inside...), named.Identity().DNSNames, "and those inside, by which its URL is reached")
 }
 
 func TestPodsMeetPodSecurityRestricted(t *testing.T) {
@@ -208,7 +212,6 @@ func TestRefuses(t *testing.T) {
 		"routes[1].from": func(a *Args) { a.Routes = []Route{{"/a", "/b"}, {"/a", "/c"}} },
 		"methods":        func(a *Args) { a.Methods = []string{} },
 		"methods[0]":     func(a *Args) { a.Methods = []string{"get"} },
-		"dnsNames":       func(a *Args) { a.DNSNames = []string{} },
 		"dnsNames[0]":    func(a *Args) { a.DNSNames = []string{"*.example.org"} },
 		"replicas":       func(a *Args) { a.Replicas = 51 },
 		"spread":         func(a *Args) { a.Spread = "far" },

@@ -120,7 +120,7 @@ func places(topology connectivity.Topology) []string {
 // proveMutations checks each changed model against what was seen, and against what it adds to try, on the cluster that has the
 // unchanged one.
 func proveMutations(t *testing.T, model zones.Model, observation connectivity.Observation) {
-	rows := [][]string{{"change", "found by", "which names"}}
+	rows, proven := [][]string{{"change", "found by", "which names"}}, 0
 	for _, mutation := range connectivity.Mutations() {
 		changed := mutation.Apply(model)
 		err := changed.Validate()
@@ -136,8 +136,9 @@ func proveMutations(t *testing.T, model zones.Model, observation connectivity.Ob
 		differences := observation.With(seen).Check(changed)
 		require.True(t, slices.ContainsFunc(differences, func(d connectivity.Difference) bool { return d.Names(mutation.Names) }),
 			"%s: %s is not named:\n%s", mutation.Name, mutation.Names, connectivity.Describe(differences))
-		rows = append(rows, []string{mutation.Name, fmt.Sprintf("proof: %d differences", len(differences)), mutation.Names})
+		rows, proven = append(rows, []string{mutation.Name, fmt.Sprintf("proof: %d differences", len(differences)), mutation.Names}), proven+1
 	}
+	require.GreaterOrEqual(t, proven, 10, "changes found by the proof on the live cluster")
 	t.Logf("%d changes:\n\n%s", len(rows)-1, connectivity.Table(rows))
 }
 
