@@ -3,17 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"ephemos.dev/deploy/cmd/internal/environment"
 	"ephemos.dev/deploy/components/zones"
 )
 
@@ -56,65 +52,32 @@ const defaultModelFile = "/etc/flowlog/model.json"
 // ParseConfig reads the configuration. env returns the value of a variable and whether it is set, read the content of a file. All
 // errors are returned at once, each naming the variable, its value and what is allowed.
 func ParseConfig(env func(string) (string, bool), read func(string) ([]byte, error)) (Config, error) {
-	p := parser{env: env}
+	p := parser{environment.New(env)}
 	c := Config{
-		Node:           p.required("NODE_NAME", "the name of the node"),
-		TrustDomain:    p.trustDomain("TRUST_DOMAIN"),
+		Node:           p.Required("NODE_NAME", "the name of the node"),
+		TrustDomain:    p.TrustDomain("TRUST_DOMAIN"),
 		Model:          p.model("MODEL_FILE", read),
-		Address:        p.address("LISTEN_ADDRESS", ":9990"),
-		Group:          uint16(p.integer("NFLOG_GROUP", 100, 0, 65535)),
-		IgnorePrefix:   p.text("IGNORE_PREFIX", "DROP by policy"),
+		Address:        p.Address("LISTEN_ADDRESS", ":9990"),
+		Group:          uint16(p.Integer("NFLOG_GROUP", 100, 0, 65535)),
+		IgnorePrefix:   p.Text("IGNORE_PREFIX", "DROP by policy"),
 		Window:         p.duration("WINDOW", time.Minute, time.Second, time.Hour),
-		ScanThreshold:  p.integer("SCAN_THRESHOLD", 8, 2, 100),
-		MaxConnections: p.integer("MAX_CONNECTIONS", 4096, 1, 1_000_000),
-		MaxSources:     p.integer("MAX_SOURCES", 1024, 1, 100_000),
-		MaxEvents:      p.integer("MAX_EVENTS", 50, 1, 10_000),
-		LogLevel:       p.level("LOG_LEVEL"),
+		ScanThreshold:  p.Integer("SCAN_THRESHOLD", 8, 2, 100),
+		MaxConnections: p.Integer("MAX_CONNECTIONS", 4096, 1, 1_000_000),
+		MaxSources:     p.Integer("MAX_SOURCES", 1024, 1, 100_000),
+		MaxEvents:      p.Integer("MAX_EVENTS", 50, 1, 10_000),
+		LogLevel:       p.Level("LOG_LEVEL"),
 	}
-	return c, errors.Join(p.errs...)
+	return c, p.Err()
 }
 
-// parser reads typed values and collects errors.
-type parser struct {
-	env  func(string) (string, bool)
-	errs []error
-}
+// parser adds what only the configuration of this program has.
+type parser struct{ *environment.Parser }
 
-func (p *parser) fail(key, value, allowed string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf("%s: %q is not allowed: it must be %s", key, value, fmt.Sprintf(allowed, args...)))
-}
-
-// text returns a variable's value; an empty one counts as unset.
-func (p *parser) text(key, fallback string) string {
-	if value, _ := p.env(key); value != "" {
-		return value
-	}
-	return fallback
-}
-
-func (p *parser) required(key, what string) string {
-	value := p.text(key, "")
-	if value == "" {
-		p.fail(key, value, "%s", what)
-	}
-	return value
-}
-
-func (p *parser) trustDomain(key string) spiffeid.TrustDomain {
-	value := p.text(key, "")
-	td, err := spiffeid.TrustDomainFromString(value)
-	// A SPIFFE ID is taken for the name of its trust domain by the parser.
-	if err != nil || td.Name() != value {
-		p.fail(key, value, "the name of a trust domain, such as example.org")
-	}
-	return td
-}
-
-func (p *parser) model(key string, read func(string) ([]byte, error)) zones.Model {
-	name := p.text(key, defaultModelFile)
+func (p parser) model(key string, read func(string) ([]byte, error)) zones.Model {
+	name := p.Text(key, defaultModelFile)
 	var model zones.Model
 	if !filepath.IsAbs(name) {
-		p.fail(key, name, "an absolute path")
+		p.Fail(key, name, "an absolute path")
 		return model
 	}
 	data, err := read(name)
@@ -127,52 +90,18 @@ func (p *parser) model(key string, read func(string) ([]byte, error)) zones.Mode
 		err = model.Validate()
 	}
 	if err != nil {
-		p.errs = append(p.errs, fmt.Errorf("%s: %q is not allowed: it must be a valid model of network zones as JSON: %w", key, name, err))
+		p.Fail(key, name, "a valid model of network zones as JSON: %w", err)
 	}
 	return model
 }
 
-func (p *parser) address(key, fallback string) string {
-	value := p.text(key, fallback)
-	_, port, err := net.SplitHostPort(value)
-	if _, number := strconv.ParseUint(port, 10, 16); err != nil || number != nil {
-		p.fail(key, value, "host:port or :port, such as %s", fallback)
-	}
-	return value
-}
-
-func (p *parser) integer(key string, fallback, low, high int) int {
-	value := p.text(key, strconv.Itoa(fallback))
-	n, err := strconv.Atoi(value)
-	if err != nil || n < low || n > high {
-		p.fail(key, value, "a whole number from %d to %d", low, high)
-		return fallback
-	}
-	return n
-}
-
-func (p *parser) duration(key string, fallback, low, high time.Duration) time.Duration {
-	value := p.text(key, fallback.String())
+// duration is Duration with a message that has no example.
+func (p parser) duration(key string, fallback, low, high time.Duration) time.Duration {
+	value := p.Text(key, fallback.String())
 	d, err := time.ParseDuration(value)
 	if err != nil || d < low || d > high {
-		p.fail(key, value, "a duration from %s to %s", low, high)
+		p.Fail(key, value, "a duration from %s to %s", low, high)
 		return fallback
 	}
 	return d
-}
-
-func (p *parser) level(key string) slog.Level {
-	value := p.text(key, "info")
-	switch strings.ToLower(value) {
-	case "debug":
-		return slog.LevelDebug
-	case "info":
-		return slog.LevelInfo
-	case "warn":
-		return slog.LevelWarn
-	case "error":
-		return slog.LevelError
-	}
-	p.fail(key, value, "debug, info, warn or error")
-	return slog.LevelInfo
 }

@@ -14,7 +14,7 @@ import (
 	"ephemos.dev/deploy/components/zones"
 )
 
-func environment(values map[string]string) func(string) (string, bool) {
+func variables(values map[string]string) func(string) (string, bool) {
 	return func(key string) (string, bool) { v, ok := values[key]; return v, ok }
 }
 
@@ -40,7 +40,7 @@ func modelJSON(t *testing.T, change func(*zones.Model)) string {
 }
 
 func TestParseConfigDefaults(t *testing.T) {
-	c, err := ParseConfig(environment(map[string]string{"NODE_NAME": "node-a", "TRUST_DOMAIN": "example.org"}),
+	c, err := ParseConfig(variables(map[string]string{"NODE_NAME": "node-a", "TRUST_DOMAIN": "example.org"}),
 		files(map[string]string{defaultModelFile: modelJSON(t, nil)}))
 	require.NoError(t, err)
 	require.Equal(t, Config{
@@ -69,7 +69,7 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 			modelJSON(t, func(m *zones.Model) { m.Flows[0].Why = "" }), []string{"MODEL_FILE"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := ParseConfig(environment(c.env), files(map[string]string{defaultModelFile: c.file}))
+			_, err := ParseConfig(variables(c.env), files(map[string]string{defaultModelFile: c.file}))
 			require.Error(t, err)
 			var got []string
 			for text := range strings.SplitSeq(err.Error(), "\n") {

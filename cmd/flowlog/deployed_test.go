@@ -36,7 +36,7 @@ func TestDeployedConfigurationIsAccepted(t *testing.T) {
 	for key, text := range g.One(t, "ConfigMap").Object["data"].(map[string]any) {
 		mounted[manifesttest.Get(container, "volumeMounts.model.mountPath").(string)+"/"+key] = text.(string)
 	}
-	config, err := ParseConfig(environment(values), files(mounted))
+	config, err := ParseConfig(variables(values), files(mounted))
 	require.NoError(t, err)
 	require.Equal(t, model, config.Model)
 	require.Equal(t, 12, config.ScanThreshold)

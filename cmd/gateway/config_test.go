@@ -14,7 +14,7 @@ import (
 )
 
 func TestParseConfigDefaults(t *testing.T) {
-	c, err := ParseConfig(environment(nil))
+	c, err := ParseConfig(variables(nil))
 	require.NoError(t, err)
 	require.Equal(t, Config{
 		Name: "gateway", Socket: "unix:///spiffe-workload-api/spire-agent.sock",
@@ -32,7 +32,7 @@ func TestParseConfigDefaults(t *testing.T) {
 }
 
 func TestParseConfigTakesWhatIsSet(t *testing.T) {
-	c, err := ParseConfig(environment(map[string]string{
+	c, err := ParseConfig(variables(map[string]string{
 		"ROUTES": "/chain=/chain, /api/=/v1/", "EDGE_CERT_FILE": "/tls/tls.crt", "EDGE_KEY_FILE": "/tls/tls.key",
 		"ALLOWED_METHODS": "GET, DELETE", "PARANOIA_LEVEL": "3", "RATE_LIMIT": "0.5", "RATE_BURST": "2",
 	}))
@@ -75,7 +75,7 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 		{"a head longer than the request", map[string]string{"HEADER_TIMEOUT": "16s"}, []string{"HEADER_TIMEOUT"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			env := environment(c.env)
+			env := variables(c.env)
 			_, err := ParseConfig(env)
 			require.Error(t, err)
 			var got []string
@@ -97,7 +97,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add("/api/=/v1/,/=/", "0", "1", "", "4", "600ms", "[::1]:1", "")
 	f.Add("=,=", "1e400", "-1", "GET'\"", "0", "1h1h", ":", "relative")
 	f.Fuzz(func(t *testing.T, routes, rate, burst, methods, level, timeout, upstream, file string) {
-		env := environment(map[string]string{
+		env := variables(map[string]string{
 			"ROUTES": routes, "RATE_LIMIT": rate, "RATE_BURST": burst, "ALLOWED_METHODS": methods, "PARANOIA_LEVEL": level,
 			"CALL_TIMEOUT": timeout, "UPSTREAM_ADDRESS": upstream, "EDGE_CERT_FILE": file, "EDGE_KEY_FILE": file,
 		})

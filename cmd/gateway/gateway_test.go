@@ -156,7 +156,7 @@ func start(t *testing.T, o options) *world {
 		})
 	}
 
-	config, err := ParseConfig(environment(map[string]string{
+	config, err := ParseConfig(variables(map[string]string{
 		"UPSTREAM_ADDRESS": "order:" + port, "ROUTES": "/chain=/chain,/api/=/v1/", "RATE_LIMIT": "0", "MAX_CONNECTIONS_PER_CLIENT": "1000",
 		"GATEWAY_NAME": "api-gateway", "DNS_REFRESH": "10ms", "ATTEMPT_TIMEOUT": "300ms", "CALL_TIMEOUT": "2s",
 		"DRAIN_DELAY": "100ms", "SHUTDOWN_TIMEOUT": "5s", "LOG_LEVEL": "debug",
@@ -186,8 +186,8 @@ func start(t *testing.T, o options) *world {
 	return w
 }
 
-// environment are variables that make a configuration together with the required ones.
-func environment(values map[string]string) func(string) (string, bool) {
+// variables are those that make a configuration together with the required ones.
+func variables(values map[string]string) func(string) (string, bool) {
 	all := map[string]string{
 		"SPIFFE_ENDPOINT_SOCKET": "unix:///spiffe-workload-api/spire-agent.sock",
 		"UPSTREAM_ADDRESS":       "order.services.svc.cluster.local.:8443",
@@ -520,7 +520,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestNothingIsServedWithoutAnIdentity(t *testing.T) {
-	config, err := ParseConfig(environment(nil))
+	config, err := ParseConfig(variables(nil))
 	require.NoError(t, err)
 	g, err := New(config, addresses{}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

@@ -10,15 +10,12 @@
 package chain
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"ephemos.dev/deploy/cmd/internal/environment"
 )
 
 // Place is a service's position in the chain: what its program fixes.
@@ -97,32 +94,35 @@ type Config struct {
 // maxCallRate bounds CALL_RATE: the caller shows that calls succeed, it is no load generator.
 const maxCallRate = 1000
 
+// exampleID is shown where a SPIFFE ID is wrong.
+const exampleID = "spiffe://example.org/workload/user-service"
+
 // ParseConfig reads the configuration of the service at place. env returns the value of a variable and whether it is
 // set. All errors are returned at once, each naming the variable, its value and what is allowed.
 func ParseConfig(place Place, env func(string) (string, bool)) (Config, error) {
-	p := parser{env: env}
+	p := parser{environment.New(env)}
 	c := Config{
-		MTLSAddress:     p.address("MTLS_ADDRESS", ":8443"),
-		PlainAddress:    p.address("PLAIN_ADDRESS", ":8080"),
-		AttemptTimeout:  p.duration("ATTEMPT_TIMEOUT", 600*time.Millisecond, 10*time.Millisecond, time.Minute),
-		CallTimeout:     p.duration("CALL_TIMEOUT", 5*time.Second, 10*time.Millisecond, 10*time.Minute),
-		Cooldown:        p.duration("ENDPOINT_COOLDOWN", 2*time.Second, 0, 10*time.Minute),
-		Refresh:         p.duration("DNS_REFRESH", time.Second, 10*time.Millisecond, 10*time.Minute),
-		DrainDelay:      p.duration("DRAIN_DELAY", 5*time.Second, 0, 10*time.Minute),
-		ShutdownTimeout: p.duration("SHUTDOWN_TIMEOUT", 10*time.Second, 0, 10*time.Minute),
-		LogLevel:        p.level("LOG_LEVEL"),
-		Callers:         p.ids("ALLOWED_CALLERS"),
-		Socket:          p.socket("SPIFFE_ENDPOINT_SOCKET"),
+		MTLSAddress:     p.Address("MTLS_ADDRESS", ":8443"),
+		PlainAddress:    p.Address("PLAIN_ADDRESS", ":8080"),
+		AttemptTimeout:  p.Duration("ATTEMPT_TIMEOUT", 600*time.Millisecond, 10*time.Millisecond, time.Minute),
+		CallTimeout:     p.Duration("CALL_TIMEOUT", 5*time.Second, 10*time.Millisecond, 10*time.Minute),
+		Cooldown:        p.Duration("ENDPOINT_COOLDOWN", 2*time.Second, 0, 10*time.Minute),
+		Refresh:         p.Duration("DNS_REFRESH", time.Second, 10*time.Millisecond, 10*time.Minute),
+		DrainDelay:      p.Duration("DRAIN_DELAY", 5*time.Second, 0, 10*time.Minute),
+		ShutdownTimeout: p.Duration("SHUTDOWN_TIMEOUT", 10*time.Second, 0, 10*time.Minute),
+		LogLevel:        p.Level("LOG_LEVEL"),
+		Callers:         p.IDs("ALLOWED_CALLERS", exampleID),
+		Socket:          p.Socket("SPIFFE_ENDPOINT_SOCKET"),
 	}
 	if place.Calls {
-		c.NextHost, c.NextPort = p.hostPort("NEXT_ADDRESS", "next service", "order.services.svc.cluster.local.:8443")
-		c.NextID = p.id("NEXT_ID")
+		c.NextHost, c.NextPort = p.HostPort("NEXT_ADDRESS", "next service", "order.services.svc.cluster.local.:8443")
+		c.NextID = p.ID("NEXT_ID", exampleID)
 	} else {
 		p.absent(place, "NEXT_ADDRESS", "NEXT_ID")
 	}
 	if place.Keeps {
 		c.Cache = p.server("CACHE_ADDRESS", "CACHE_ID", "cache", "cache.data.svc.cluster.local.:6379")
-		c.CacheTimeout = p.duration("CACHE_TIMEOUT", 25*time.Millisecond, time.Millisecond, time.Second)
+		c.CacheTimeout = p.Duration("CACHE_TIMEOUT", 25*time.Millisecond, time.Millisecond, time.Second)
 	} else {
 		p.absent(place, "CACHE_ADDRESS", "CACHE_ID", "CACHE_TIMEOUT")
 	}
@@ -132,152 +132,37 @@ func ParseConfig(place Place, env func(string) (string, bool)) (Config, error) {
 		p.absent(place, "QUEUE_ADDRESS", "QUEUE_ID")
 	}
 	if place.Drives {
-		c.CallRate = p.rate("CALL_RATE", 5)
+		c.CallRate = p.Rate("CALL_RATE", 5, maxCallRate, "calls")
 	} else {
 		p.absent(place, "CALL_RATE")
 	}
 	if c.AttemptTimeout > c.CallTimeout {
-		p.fail("ATTEMPT_TIMEOUT", c.AttemptTimeout.String(), "a duration no longer than CALL_TIMEOUT (%s)", c.CallTimeout)
+		p.Fail("ATTEMPT_TIMEOUT", c.AttemptTimeout.String(), "a duration no longer than CALL_TIMEOUT (%s)", c.CallTimeout)
 	}
-	return c, errors.Join(p.errs...)
+	return c, p.Err()
 }
 
-// parser reads typed values and collects errors.
-type parser struct {
-	env  func(string) (string, bool)
-	errs []error
-}
+// parser adds what only the configuration of the chain has.
+type parser struct{ *environment.Parser }
 
-func (p *parser) fail(key, value, allowed string, args ...any) {
-	p.errs = append(p.errs, fmt.Errorf("%s: %q is not allowed: it must be %s", key, value, fmt.Sprintf(allowed, args...)))
-}
-
-// lookup returns a variable's value; an empty one counts as unset.
-func (p *parser) lookup(key string) (string, bool) {
-	value, _ := p.env(key)
-	return value, value != ""
-}
-
-func (p *parser) absent(place Place, keys ...string) {
+// absent refuses variables without an effect: whoever sets one expects something of it.
+func (p parser) absent(place Place, keys ...string) {
 	for _, key := range keys {
-		if value, set := p.lookup(key); set {
-			p.fail(key, value, "unset for %s, which has no use for it", place.Name)
+		if value, set := p.Lookup(key); set {
+			p.Fail(key, value, "unset for %s, which has no use for it", place.Name)
 		}
 	}
 }
 
-func (p *parser) duration(key string, fallback, low, high time.Duration) time.Duration {
-	value, set := p.lookup(key)
-	if !set {
-		return fallback
-	}
-	d, err := time.ParseDuration(value)
-	if err != nil || d < low || d > high {
-		p.fail(key, value, "a duration from %s to %s, such as %s", low, high, fallback)
-		return fallback
-	}
-	return d
-}
-
-func (p *parser) rate(key string, fallback float64) float64 {
-	value, set := p.lookup(key)
-	if !set {
-		return fallback
-	}
-	f, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(f >= 0 && f <= maxCallRate) {
-		p.fail(key, value, "a number of calls a second from 0 to %d", maxCallRate)
-		return fallback
-	}
-	return f
-}
-
-func (p *parser) level(key string) slog.Level {
-	value, set := p.lookup(key)
-	if !set {
-		return slog.LevelInfo
-	}
-	switch strings.ToLower(value) {
-	case "debug":
-		return slog.LevelDebug
-	case "info":
-		return slog.LevelInfo
-	case "warn":
-		return slog.LevelWarn
-	case "error":
-		return slog.LevelError
-	}
-	p.fail(key, value, "debug, info, warn or error")
-	return slog.LevelInfo
-}
-
-func (p *parser) socket(key string) string {
-	value, _ := p.lookup(key)
-	if path, ok := strings.CutPrefix(value, "unix://"); !ok || !strings.HasPrefix(path, "/") {
-		p.fail(key, value, "the URI of the Workload API's socket, such as unix:///spiffe-workload-api/spire-agent.sock")
-	}
-	return value
-}
-
-func (p *parser) address(key, fallback string) string {
-	value, set := p.lookup(key)
-	if !set {
-		return fallback
-	}
-	if _, port, err := net.SplitHostPort(value); err != nil || !validPort(port, 0) {
-		p.fail(key, value, "host:port or :port, such as %s", fallback)
-	}
-	return value
-}
-
-func (p *parser) hostPort(key, of, example string) (host, port string) {
-	value, _ := p.lookup(key)
-	host, port, err := net.SplitHostPort(value)
-	if err != nil || host == "" || !validPort(port, 1) {
-		p.fail(key, value, "host:port of the %s, such as %s", of, example)
-	}
-	return host, port
-}
-
 // server reads a server that may be left out. An address without the ID that is expected there, or the reverse, is a mistake.
-func (p *parser) server(addressKey, idKey, of, example string) Server {
-	_, hasAddress := p.lookup(addressKey)
-	_, hasID := p.lookup(idKey)
+func (p parser) server(addressKey, idKey, of, example string) Server {
+	_, hasAddress := p.Lookup(addressKey)
+	_, hasID := p.Lookup(idKey)
 	if !hasAddress && !hasID {
 		return Server{}
 	}
 	var s Server
-	s.Host, s.Port = p.hostPort(addressKey, of, example)
-	s.ID = p.id(idKey)
+	s.Host, s.Port = p.HostPort(addressKey, of, example)
+	s.ID = p.ID(idKey, exampleID)
 	return s
-}
-
-func validPort(port string, low uint64) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n >= low
-}
-
-func (p *parser) id(key string) spiffeid.ID {
-	value, _ := p.lookup(key)
-	return p.parseID(key, value)
-}
-
-func (p *parser) ids(key string) []spiffeid.ID {
-	value, set := p.lookup(key)
-	if !set {
-		return nil
-	}
-	var ids []spiffeid.ID
-	for part := range strings.SplitSeq(value, ",") {
-		ids = append(ids, p.parseID(key, strings.TrimSpace(part)))
-	}
-	return ids
-}
-
-func (p *parser) parseID(key, value string) spiffeid.ID {
-	id, err := spiffeid.FromString(value)
-	if err != nil || id.Path() == "" {
-		p.fail(key, value, "a SPIFFE ID with a path, such as spiffe://example.org/workload/user-service")
-	}
-	return id
 }

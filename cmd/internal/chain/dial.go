@@ -3,7 +3,6 @@ package chain
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"ephemos.dev/deploy/cmd/internal/calls"
+	"ephemos.dev/deploy/cmd/internal/environment"
 	"ephemos.dev/deploy/cmd/internal/identity"
 	"ephemos.dev/deploy/cmd/internal/mtls"
 )
@@ -50,17 +50,17 @@ func Dial(args []string, env func(string) (string, bool), stdout, stderr io.Writ
 	if *socket == "" {
 		*socket, _ = env("SPIFFE_ENDPOINT_SOCKET")
 	}
-	p := parser{env: func(key string) (string, bool) {
+	p := environment.New(func(key string) (string, bool) {
 		value := map[string]string{"-address": *address, "-server-id": *serverID, "-socket": *socket}[key]
 		return value, value != ""
-	}}
-	host, port := p.hostPort("-address", "service", "order.services:8443")
-	id := p.id("-server-id")
-	p.socket("-socket")
+	})
+	host, port := p.HostPort("-address", "service", "order.services:8443")
+	id := p.ID("-server-id", exampleID)
+	p.Socket("-socket")
 	if flags.NArg() > 0 {
-		p.fail("arguments", flags.Arg(0), "flags only")
+		p.Fail("arguments", flags.Arg(0), "flags only")
 	}
-	if err := errors.Join(p.errs...); err != nil {
+	if err := p.Err(); err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
