@@ -343,6 +343,30 @@ func TestKubeconfigClusterIdentity(t *testing.T) {
 	assert.ErrorContains(t, err, "gone.crt cannot be read: no such file or directory")
 }
 
+// The gateways' names are made from the trust domain, which need not be a DNS name.
+func TestHosts(t *testing.T) {
+	_, err := parse(t, map[string]string{"trustDomain": "under_score.company.com"})
+	assert.Len(t, messages(t, err), 2)
+	for _, key := range []string{"webHost", "apiHost"} {
+		assert.ErrorContains(t, err, "ephemos:"+key+": ")
+		assert.ErrorContains(t, err, "set it when the trust domain is none")
+	}
+	_, err = parse(t, map[string]string{"trustDomain": "under_score.company.com", "webHost": "www.company.com", "apiHost": "api.company.com"})
+	assert.NoError(t, err)
+	_, err = parse(t, map[string]string{"webHost": "www.company.com", "apiHost": "www.company.com"})
+	assert.ErrorContains(t, err, `ephemos:apiHost: "www.company.com" is refused: it takes another name than that of ephemos:webHost`)
+}
+
+// In whatever order: the default of podCIDR is no range of pods for the policies.
+func TestDefaultPodRange(t *testing.T) {
+	ranges := splitList(privateRanges)
+	slices.Reverse(ranges)
+	c, err := parse(t, map[string]string{"podCIDR": strings.Join(ranges, ", ")})
+	require.NoError(t, err)
+	assert.Empty(t, c.Ranges.Pods)
+	assert.Len(t, c.PodCIDRs, len(ranges))
+}
+
 func TestRegistry(t *testing.T) {
 	for registry, want := range map[string]bool{
 		"registry.example.com": true, "registry.example.com/a/b": true, "localhost": true, "localhost:5000/x": true, "10.0.0.1:5000": true,

@@ -69,7 +69,7 @@ type Config struct {
 	MTLSAddress string
 	// PlainAddress (PLAIN_ADDRESS, default :8080) is where probes, statistics and metrics listen, in plaintext.
 	PlainAddress string
-	// CallRate (CALL_RATE, default 5 for a service that drives, in calls a second, 0 to 100) is how often it starts a call
+	// CallRate (CALL_RATE, default 5 for a service that drives, in calls a second, 0 to 1000) is how often it starts a call
 	// by itself.
 	CallRate float64
 	// AttemptTimeout (ATTEMPT_TIMEOUT, default 600ms) is how long one endpoint may be silent before another is asked too.
