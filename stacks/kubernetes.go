@@ -174,7 +174,7 @@ func (d *composition) servers(database *postgres.Cluster) (*server.Server, error
 		Replicas:      c.Profile.ServerReplicas, MaxUnavailable: c.Profile.ServerReplicas - c.Profile.ServerQuorum, Spread: c.Profile.Spread,
 		Database: server.Database{
 			Host: fmt.Sprintf("%s-rw.%s.svc", databaseName, serverNamespace), Name: "spire", User: "spire",
-			CASecret: database.CASecret, ClientSecret: database.ClientSecret,
+			CASecret: database.CASecret, ClientSecret: database.ClientSecret, ProbeImage: c.Images.Ref(imagePostgres),
 		},
 		UpstreamCASecret: root.SecretName,
 		StorageClass:     d.storageClass(), DeleteVolumes: !c.Profile.Protect,

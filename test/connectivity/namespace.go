@@ -18,33 +18,52 @@ import (
 // endpoint's address. The thread ends with it.
 func within(e Endpoint, f func() error) error {
 	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread ends with the goroutine instead of coming back in a foreign namespace.
-		runtime.LockOSThread()
-		done <- func() error {
-			path := fmt.Sprintf("/proc/%d/ns/net", e.Process)
-			namespace, err := os.Open(path)
-			if err != nil {
-				return fmt.Errorf("network of %s: %w", e.Name, err)
-			}
-			err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)
-			if err := errors.Join(err, namespace.Close()); err != nil {
-				return fmt.Errorf("enter the network of %s (%s): %w", e.Name, path, err)
-			}
-			addresses, err := net.InterfaceAddrs()
-			if err != nil {
-				return fmt.Errorf("network of %s: %w", e.Name, err)
-			}
-			if !slices.ContainsFunc(addresses, func(a net.Addr) bool {
-				n, ok := a.(*net.IPNet)
-				return ok && n.IP.String() == e.Address.String()
-			}) {
-				return fmt.Errorf("%s does not have the address %s in its network, only %v", e.Name, e.Address, addresses)
-			}
-			return f()
-		}()
-	}()
+	onThreadOfItsOwn(func() { done <- e.enter(f) })
 	return <-done
+}
+
+// onThreadOfItsOwn calls f on a thread that ends with it. That cannot be the process's first thread, which the runtime keeps when a
+// goroutine ends on it: it would stay in a foreign namespace for good, and that namespace would outlive its owner.
+func onThreadOfItsOwn(f func()) {
+	go func() {
+		runtime.LockOSThread() // never unlocked after f
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		done := make(chan struct{})
+		go func() { // not here, for this thread is taken until it has ended
+			defer close(done)
+			runtime.LockOSThread()
+			f()
+		}()
+		<-done
+		runtime.UnlockOSThread()
+	}()
+}
+
+// enter moves the thread into the endpoint's namespace and calls f.
+func (e Endpoint) enter(f func() error) error {
+	path := fmt.Sprintf("/proc/%d/ns/net", e.Process)
+	namespace, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("network of %s: %w", e.Name, err)
+	}
+	err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)
+	if err := errors.Join(err, namespace.Close()); err != nil {
+		return fmt.Errorf("enter the network of %s (%s): %w", e.Name, path, err)
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("network of %s: %w", e.Name, err)
+	}
+	if !slices.ContainsFunc(addresses, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.String() == e.Address.String()
+	}) {
+		return fmt.Errorf("%s does not have the address %s in its network, only %v", e.Name, e.Address, addresses)
+	}
+	return f()
 }
 
 // Dial opens a TCP connection as a program at the endpoint would.

@@ -124,6 +124,6 @@ func testCut(t *testing.T) {
 	require.NoError(t, cluster.Cut(t.Context(), b, c))
 	require.NoError(t, cluster.Up(t.Context()), "up mends a cut too")
 	require.NoError(t, reach(b, c))
-	healthy(t, 2*time.Minute)
+	settled(t)
 	requireNoFailedCall(t, before)
 }

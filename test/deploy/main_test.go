@@ -207,6 +207,22 @@ func healthy(t *testing.T, limit time.Duration) {
 	require.NoError(t, status.WaitHealthy(context.WithoutCancel(t.Context()), cluster.Kubeconfig(), limit))
 }
 
+// settled waits until the stack has had no problem for a while: a failover that has begun may show only some seconds later.
+func settled(t *testing.T) {
+	t.Helper()
+	const quiet, limit = 10 * time.Second, 4 * time.Minute
+	since, last := time.Now(), ""
+	eventually(t, limit, fmt.Sprintf("%s without a problem", quiet), func(ctx context.Context) error {
+		if problems := client.Read(ctx).Problems(); len(problems) > 0 {
+			since, last = time.Now(), strings.Join(problems, "; ")
+		}
+		if rest := quiet - time.Since(since); rest > 0 {
+			return fmt.Errorf("%s to go, the last problem was: %s", rest.Round(time.Second), last)
+		}
+		return nil
+	})
+}
+
 // eventually polls a condition. The condition's error is what the failure names.
 func eventually(t *testing.T, limit time.Duration, what string, condition func(context.Context) error) {
 	t.Helper()

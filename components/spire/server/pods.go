@@ -3,6 +3,7 @@ package server
 import (
 	"path"
 	"slices"
+	"strconv"
 
 	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
@@ -70,13 +71,34 @@ func (b *builder) statefulSet(configMap *corev1.ConfigMap, priority *schedulingv
 					SecurityContext:               manifest.RestrictedPod(user),
 					Affinity:                      affinity,
 					TopologySpreadConstraints:     spread,
-					InitContainers:                corev1.ContainerArray{b.serverContainer()},
+					InitContainers:                append(b.databaseProbe(), b.serverContainer()),
 					Containers:                    corev1.ContainerArray{b.managerContainer()},
 					Volumes:                       b.volumes(configMap),
 				},
 			},
 		},
 	}, slices.Concat(b.opts, []pulumi.ResourceOption{pulumi.DependsOn(before)})...)
+}
+
+// databaseProbe is a container that ends when the database answers, or none. That it does not let the probe in is an answer.
+func (b *builder) databaseProbe() corev1.ContainerArray {
+	database := b.args.Database
+	if database.ProbeImage == nil {
+		return nil
+	}
+	return corev1.ContainerArray{corev1.ContainerArgs{
+		Name:            pulumi.String("await-database"),
+		Image:           database.ProbeImage,
+		ImagePullPolicy: pulumi.String("IfNotPresent"),
+		Command:         pulumi.ToStringArray([]string{"sh", "-c", "until pg_isready -q -t 1; do sleep 0.2; done"}),
+		Env: corev1.EnvVarArray{
+			corev1.EnvVarArgs{Name: pulumi.String("PGHOST"), Value: pulumi.String(database.Host)},
+			corev1.EnvVarArgs{Name: pulumi.String("PGPORT"), Value: pulumi.String(strconv.Itoa(b.args.serverConfig().DataStore.Port))},
+		},
+		Resources:                manifest.Resources{CPU: "10m", Memory: "16Mi", MemoryLimit: "32Mi"}.Args(),
+		SecurityContext:          manifest.Restricted(),
+		TerminationMessagePolicy: pulumi.String("FallbackToLogsOnError"),
+	}}
 }
 
 // serverContainer is the server. As an init container that keeps running it is

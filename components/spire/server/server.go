@@ -175,6 +175,12 @@ type Database struct {
 	// ClientSecret is the Secret with the client certificate, tls.crt and
 	// tls.key. Required.
 	ClientSecret pulumi.StringInput
+	// ProbeImage is an image with Postgres' pg_isready and a shell. With it a
+	// pod's server starts once the database answers; without, a server that
+	// finds none crashes into a back-off that is longer than most waits. A new
+	// pod finds none even beside a healthy one, for the moment until network
+	// policies know its address. Default none.
+	ProbeImage pulumi.StringInput
 }
 
 // Server is a cluster of SPIRE servers.

@@ -88,6 +88,20 @@ func TestProbesDoNotFollowTheDatabase(t *testing.T) {
 	require.GreaterOrEqual(t, patience, (10 * time.Minute).Seconds())
 }
 
+// TestServersAwaitTheDatabase holds that a server starts when the database of its own configuration answers, where there is an
+// image to ask with.
+func TestServersAwaitTheDatabase(t *testing.T) {
+	args := minimal()
+	require.Nil(t, manifesttest.Get(record(t, args).One(t, "StatefulSet").Object, "spec.template.spec.initContainers.await-database"))
+	args.Database.ProbeImage, args.Database.Port = pulumi.String("postgresql:15"), 6432
+	probe := manifesttest.Get(record(t, args).One(t, "StatefulSet").Object, "spec.template.spec.initContainers.0")
+	require.Equal(t, "await-database", manifesttest.Get(probe, "name"), "the first of the pod")
+	require.Equal(t, args.Database.Host, manifesttest.Get(probe, "env.PGHOST.value"))
+	require.Equal(t, "6432", manifesttest.Get(probe, "env.PGPORT.value"))
+	require.Nil(t, manifesttest.Get(probe, "restartPolicy"), "it ends")
+	require.Nil(t, manifesttest.Get(probe, "volumeMounts"), "it holds no key")
+}
+
 // TestEndsWithinGrace holds that the kubelet does not kill a server that is
 // still finishing calls.
 func TestEndsWithinGrace(t *testing.T) {
