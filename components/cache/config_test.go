@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/components/tunnel/tunneltest"
+	"ephemos.dev/deploy/test/freeport"
 )
 
 func TestGolden(t *testing.T) {
@@ -45,11 +46,8 @@ type connection struct {
 // start runs Redis with the configuration on a free port and connects to it.
 func start(t *testing.T, change func(string) string) (*connection, *tunneltest.Process) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	config := minimal().Config()
-	config.Port, config.MaxMemory = l.Addr().(*net.TCPAddr).Port, 8
-	require.NoError(t, l.Close())
+	config.Port, config.MaxMemory = freeport.Take(t), 8
 	text, err := config.Render()
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), configFile)

@@ -3,7 +3,6 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/components/tunnel/tunneltest"
+	"ephemos.dev/deploy/test/freeport"
 )
 
 func TestGolden(t *testing.T) {
@@ -64,7 +64,7 @@ func TestProgramAccepts(t *testing.T) {
 // TestProgramObeys asks a running NATS what it does and does not do.
 func TestProgramObeys(t *testing.T) {
 	config := minimal().Config()
-	config.Port, config.MonitorPort, config.MaxPayload = freePort(t), freePort(t), 1<<10
+	config.Port, config.MonitorPort, config.MaxPayload = freeport.Take(t), freeport.Take(t), 1<<10
 	text, err := config.Render()
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), configFile)
@@ -100,12 +100,4 @@ func TestProgramObeys(t *testing.T) {
 	}
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&varz))
 	require.Equal(t, []string{"127.0.0.1", "127.0.0.1"}, []string{varz.Host, varz.HTTPHost})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

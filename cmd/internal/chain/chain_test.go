@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/cmd/internal/identity/identitytest"
+	"ephemos.dev/deploy/test/freeport"
 )
 
 // resolver gives a name the addresses of the replicas that are up.
@@ -54,11 +55,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, ca: identitytest.NewCA(t, "example.org"), ports: map[string]string{}}
 	names := map[string][]netip.Addr{}
 	for _, name := range []string{"payment", "user", "order"} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		_, w.ports[name], err = net.SplitHostPort(l.Addr().String())
-		require.NoError(t, err)
-		require.NoError(t, l.Close())
+		w.ports[name] = strconv.Itoa(freeport.Take(t))
 		names[name] = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")}
 	}
 	w.resolver.addresses.Store(&names)

@@ -34,6 +34,7 @@ import (
 	queuecomponent "ephemos.dev/deploy/components/queue"
 	"ephemos.dev/deploy/components/tunnel"
 	"ephemos.dev/deploy/components/tunnel/tunneltest"
+	"ephemos.dev/deploy/test/freeport"
 )
 
 // workloadAPI gives one identity to whoever asks, like an agent's socket in a pod.
@@ -112,19 +113,11 @@ type tunnelled struct {
 	tunnel *tunneltest.Process
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // behind starts a tunnel for the callers, and behind it a server that run starts on a port.
 func (w *world) behind(name string, callers []spiffeid.ID, run func(port int) *tunneltest.Process) *tunnelled {
 	w.t.Helper()
 	x := &tunnelled{id: w.ca.ID("/data/" + name)}
-	port, target, status := freePort(w.t), freePort(w.t), freePort(w.t)
+	port, target, status := freeport.Take(w.t), freeport.Take(w.t), freeport.Take(w.t)
 	x.run = func() *tunneltest.Process { return run(target) }
 	x.Server = Server{Host: name, Port: strconv.Itoa(port), ID: x.id}
 	x.status = fmt.Sprintf("http://127.0.0.1:%d", status)
@@ -188,7 +181,7 @@ func newDataZone(t *testing.T, cacheTimeout time.Duration) *world {
 		text, err := config.Render()
 		return tunneltest.Start(t, append(redis, file(t, text, err))...)
 	})
-	monitor := freePort(t)
+	monitor := freeport.Take(t)
 	w.queue = w.behind("queue", []spiffeid.ID{w.id("order")}, func(port int) *tunneltest.Process {
 		config := queuecomponent.Args{}.Config()
 		config.Port, config.MonitorPort = port, monitor

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"ephemos.dev/deploy/cmd/internal/identity"
 	"ephemos.dev/deploy/cmd/internal/identity/identitytest"
 	"ephemos.dev/deploy/cmd/internal/mtls"
+	"ephemos.dev/deploy/test/freeport"
 )
 
 const attemptTimeout = 300 * time.Millisecond
@@ -51,16 +53,8 @@ func follow(t *testing.T, holder *identity.Holder, feed identity.Feed) *identity
 	return holder
 }
 
-// freePort returns a port that is free on all loopback addresses for all practical purposes.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	return port
-}
+// freePort returns a port that is free on all loopback addresses.
+func freePort(t *testing.T) string { return strconv.Itoa(freeport.Take(t)) }
 
 func listen(t *testing.T, host, port string) net.Listener {
 	t.Helper()
