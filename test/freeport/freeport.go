@@ -3,10 +3,14 @@ package freeport
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
+	"os"
+	"sync/atomic"
 	"testing"
 )
+
+// next makes every try another one; processes begin at different places.
+var next atomic.Int64
 
 // Take returns a TCP port that is free on all addresses and stays so for the time of the test: it is not of the range from which
 // the kernel takes the ports of outgoing connections (from 32768 on, ip(7)), and no other test of this package's users gets it, in
@@ -15,7 +19,7 @@ func Take(t testing.TB) int {
 	t.Helper()
 	const first, count, tries = 10000, 20000, 1000
 	for range tries {
-		n := first + rand.IntN(count)
+		n := first + (os.Getpid()*61+int(next.Add(1)))%count
 		guard, err := net.Listen("unix", fmt.Sprintf("@ephemos-test-port-%d", n))
 		if err != nil {
 			continue
