@@ -93,6 +93,8 @@ func (b *builder) databaseProbe() corev1.ContainerArray {
 		Command:         pulumi.ToStringArray([]string{"sh", "-c", "until pg_isready -q -t 1; do sleep 0.2; done"}),
 		Env: corev1.EnvVarArray{
 			corev1.EnvVarArgs{Name: pulumi.String("PGHOST"), Value: pulumi.String(database.Host)},
+			// Without a name it would look for the pod's user among the image's, and not try.
+			corev1.EnvVarArgs{Name: pulumi.String("PGUSER"), Value: pulumi.String(database.User)},
 			corev1.EnvVarArgs{Name: pulumi.String("PGPORT"), Value: pulumi.String(strconv.Itoa(b.args.serverConfig().DataStore.Port))},
 		},
 		Resources:                manifest.Resources{CPU: "10m", Memory: "16Mi", MemoryLimit: "32Mi"}.Args(),

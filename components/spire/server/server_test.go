@@ -98,6 +98,7 @@ func TestServersAwaitTheDatabase(t *testing.T) {
 	require.Equal(t, "await-database", manifesttest.Get(probe, "name"), "the first of the pod")
 	require.Equal(t, args.Database.Host, manifesttest.Get(probe, "env.PGHOST.value"))
 	require.Equal(t, "6432", manifesttest.Get(probe, "env.PGPORT.value"))
+	require.Equal(t, args.Database.User, manifesttest.Get(probe, "env.PGUSER.value"), "the pod's user has no name")
 	require.Nil(t, manifesttest.Get(probe, "restartPolicy"), "it ends")
 	require.Nil(t, manifesttest.Get(probe, "volumeMounts"), "it holds no key")
 }
