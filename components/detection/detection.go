@@ -17,7 +17,7 @@
 //
 // With an enforcing layer that logs to NFLOG group 100 what it refuses, which is kube-router's way. The network policy agent of the
 // AWS VPC CNI enforces with eBPF and writes files or CloudWatch streams, Cilium has Hubble, Calico flow logs of its own: there this
-// component sees nothing, and its figure flowlog_packets_total stays zero. Reading those is not implemented.
+// component sees nothing, and its figure flowlog_packets_total stays zero. It does not read those.
 package detection
 
 import (
