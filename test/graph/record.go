@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"ephemos.dev/deploy/stacks"
+	"ephemos.dev/deploy/test/standin"
 )
 
 // Project is the name of the project in every recording.
@@ -150,27 +151,30 @@ func (r *recorder) NewResource(args pulumi.MockResourceArgs) (string, resource.P
 	if !res.Custom {
 		return "", resource.PropertyMap{}, nil
 	}
-	outputs, err := r.outputs(res)
+	id, outputs, err := r.outputs(res)
 	if err != nil {
 		return fail(err)
 	}
 	if r.graph.Preview {
 		return "", resource.PropertyMap{}, nil
 	}
-	return res.Name + "-id", outputs, nil
+	return id, outputs, nil
 }
 
-// outputs is what the provider would return for the resource.
-func (r *recorder) outputs(res *Resource) (resource.PropertyMap, error) {
+// outputs is the identifier and what else the provider would return for the resource.
+func (r *recorder) outputs(res *Resource) (id string, outputs resource.PropertyMap, err error) {
+	id = res.Name + "-id"
 	switch {
 	case res.Type == "pulumi:providers:kubernetes":
-		return res.Inputs, nil
+		return id, res.Inputs, nil
+	case standin.Known(res.Type):
+		return standin.Answer(res.Type, res.Name, res.Inputs)
 	case !strings.HasPrefix(res.Type, "kubernetes:"):
-		return nil, errors.New("has no mock")
+		return "", nil, errors.New("has no mock")
 	}
 	kind, err := res.groupVersionKind()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if !typed.Recognizes(kind) {
 		r.used = append(r.used, res.Type)
@@ -178,14 +182,14 @@ func (r *recorder) outputs(res *Resource) (resource.PropertyMap, error) {
 	for _, token := range definedTokens(res) {
 		r.defined[token] = true
 	}
-	outputs := res.Inputs.Copy()
+	outputs = res.Inputs.Copy()
 	metadata := resource.PropertyMap{}
 	if m, ok := outputs["metadata"]; ok && m.IsObject() {
 		metadata = m.ObjectValue().Copy()
 	}
 	metadata["uid"] = resource.NewProperty("uid-of-" + res.Name)
 	outputs["metadata"] = resource.NewProperty(metadata)
-	return outputs, nil
+	return id, outputs, nil
 }
 
 // undefined reports custom resources of kinds that nothing defines.

@@ -12,6 +12,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
+
+	"ephemos.dev/deploy/test/standin"
 )
 
 // Resource is one registered resource.
@@ -126,6 +128,9 @@ func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 	}
 	slices.Sort(r.Dependencies)
 	g.resources = append(g.resources, r)
+	if strings.HasPrefix(args.TypeToken, "aws:") {
+		return standin.Answer(args.TypeToken, args.Name, args.Inputs)
+	}
 	return args.Name + "-id", args.Inputs, nil
 }
 
