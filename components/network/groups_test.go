@@ -69,7 +69,7 @@ func TestEachFlowHasOnePairOfRules(t *testing.T) {
 			}
 			want := map[pass]bool{}
 			for _, end := range m.Resolve() {
-				from, to := groupOf(m, end.From), groupOf(m, end.To)
+				from, to := GroupOf(m, end.From), GroupOf(m, end.To)
 				p := pass{from, to, protocolOf(end.Port), end.Port.Number}
 				want[p] = true
 				require.True(t, Allows(rules, p.from, p.to, p.protocol, p.port), end.Flow)
@@ -111,9 +111,9 @@ func TestRemovedFlowRemovesItsRule(t *testing.T) {
 	for i, gone := range standard.Resolve() {
 		m := standard.Clone()
 		m.Flows = slices.Delete(m.Flows, i, i+1)
-		from, to := groupOf(m, gone.From), groupOf(m, gone.To)
+		from, to := GroupOf(m, gone.From), GroupOf(m, gone.To)
 		shared := slices.ContainsFunc(m.Resolve(), func(e zones.End) bool {
-			return groupOf(m, e.From) == from && groupOf(m, e.To) == to && e.Port.Number == gone.Port.Number && e.Port.Protocol == gone.Port.Protocol
+			return GroupOf(m, e.From) == from && GroupOf(m, e.To) == to && e.Port.Number == gone.Port.Number && e.Port.Protocol == gone.Port.Protocol
 		})
 		rules := groups(t, m)
 		require.Equal(t, shared, Allows(rules, from, to, protocolOf(gone.Port), gone.Port.Number), gone.Flow)
