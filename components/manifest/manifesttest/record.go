@@ -27,6 +27,11 @@ type Resource struct {
 	// Dependencies are the names in Pulumi of what the resource depends on,
 	// sorted.
 	Dependencies []string
+	// Provider is the name in Pulumi of the provider that makes it, or empty for
+	// the default one.
+	Provider string
+	// Protect and Retain are the options against deletion.
+	Protect, Retain bool
 }
 
 // Graph is what a program registered.
@@ -123,6 +128,11 @@ func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := Resource{Type: args.TypeToken[strings.LastIndex(args.TypeToken, ":")+1:], Name: args.Name, Object: args.Inputs.Mappable()}
+	// A reference to a provider is its URN, which ends in its name, and its ID.
+	if parts := strings.Split(args.Provider, "::"); len(parts) > 2 {
+		r.Provider = parts[len(parts)-2]
+	}
+	r.Protect, r.Retain = args.RegisterRPC.GetProtect(), args.RegisterRPC.GetRetainOnDelete()
 	for _, urn := range args.RegisterRPC.GetDependencies() {
 		r.Dependencies = append(r.Dependencies, urn[strings.LastIndex(urn, "::")+2:])
 	}
