@@ -9,6 +9,7 @@
 package sdk
 
 import (
+	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -84,21 +85,22 @@ type pkg struct {
 
 // Find returns the SDK that the module of the current folder requires.
 func Find() (*SDK, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", Module).Output()
+	dir, err := folder()
+	if err == nil && dir == "" { // required, but not downloaded
+		if out, err := exec.CommandContext(context.Background(), "go", "mod", "download", Module).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("download of %s: %w: %s", Module, err, out)
+		}
+		dir, err = folder()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("where is %s: %w", Module, err)
 	}
-	dir := strings.TrimSpace(string(out))
-	if dir == "" {
-		if out, err := exec.Command("go", "mod", "download", Module).CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("download of %s: %w: %s", Module, err, out)
-		}
-		if out, err = exec.Command("go", "list", "-m", "-f", "{{.Dir}}", Module).Output(); err != nil {
-			return nil, fmt.Errorf("where is %s: %w", Module, err)
-		}
-		dir = strings.TrimSpace(string(out))
-	}
 	return &SDK{dir: filepath.Join(dir, "go", "aws"), packages: map[string]*pkg{}, types: map[string]*Type{}}, nil
+}
+
+func folder() (string, error) {
+	out, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", Module).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // Inputs returns the inputs of the type with the given token. The provider itself is no type of the SDK.
