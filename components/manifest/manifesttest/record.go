@@ -13,6 +13,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 
+	"ephemos.dev/deploy/test/awsrules"
 	"ephemos.dev/deploy/test/standin"
 )
 
@@ -38,14 +39,22 @@ type Resource struct {
 type Graph struct {
 	mu        sync.Mutex
 	resources []Resource
+	inputs    []awsrules.Resource
 }
 
-// Record runs the program with every output known and fails the test when the
-// program fails.
+// Record runs the program with every output known. It fails the test when the
+// program fails, or when AWS or its provider would refuse a resource.
 func Record(t *testing.T, program pulumi.RunFunc) *Graph {
 	t.Helper()
 	g := &Graph{}
 	require.NoError(t, pulumi.RunErr(program, pulumi.WithMocks("project", "stack", g)))
+	if len(g.inputs) > 0 {
+		problems, err := awsrules.Check(g.inputs)
+		require.NoError(t, err)
+		for _, problem := range problems {
+			t.Error(problem)
+		}
+	}
 	return g
 }
 
@@ -139,6 +148,7 @@ func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 	slices.Sort(r.Dependencies)
 	g.resources = append(g.resources, r)
 	if strings.HasPrefix(args.TypeToken, "aws:") {
+		g.inputs = append(g.inputs, awsrules.Resource{Type: args.TypeToken, Name: args.Name, Provider: args.Provider, Inputs: args.Inputs})
 		return standin.Answer(args.TypeToken, args.Name, args.Inputs)
 	}
 	return args.Name + "-id", args.Inputs, nil
