@@ -46,8 +46,10 @@ const (
 type GroupRule struct {
 	Group     Group
 	Direction Direction
-	// Peer is the other end's group. It is empty when CIDR is the other end.
+	// Peer is the other end's group, empty for the internet.
 	Peer Group
+	// CIDR is the range by which the rule names the other end, where it cannot by its group: the internet, and what is behind the
+	// firewall (Inspected).
 	CIDR string
 	// Protocol is AWS' name: "tcp" or "udp".
 	Protocol string
