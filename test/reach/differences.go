@@ -34,9 +34,15 @@ type Difference struct {
 	Port     int
 	// Flows are those that allow it, none when the network lets through what no flow allows.
 	Flows []zones.Flow
-	// Listens says that a role of the second end has the port, so that somebody may answer.
-	Listens bool
-	Answer  Answer
+	Answer Answer
+}
+
+// SharedDNS says that the difference is of the one kind that security groups cannot help: nodes have the group of the cluster's DNS, so
+// that pods reach port 53 of the nodes of their own subnet, where nobody listens, too. Between subnets, network ACLs hold.
+func (d Difference) SharedDNS() bool {
+	_, from, _ := strings.Cut(d.From, " in ")
+	to, nodes := strings.CutPrefix(d.To, string(network.GroupNodes)+" in ")
+	return len(d.Flows) == 0 && nodes && from == to && d.Port == 53
 }
 
 // String is the difference for reports.
@@ -51,8 +57,11 @@ func (d Difference) String() string {
 type Report struct {
 	// Tried is the number of connections, Allowed how many of them the network lets through.
 	Tried, Allowed int
-	// Missing are flows of the model that the network denies, Excess is what it allows without one.
-	Missing, Excess []Difference
+	// Missing are flows of the model that the network denies.
+	Missing []Difference
+	// Excess is what it allows without a flow, to a port that the second end has. Idle is the same to a port that it does not have, where
+	// nobody answers.
+	Excess, Idle []Difference
 }
 
 // A station is where roles are that the network cannot tell apart: interfaces of one security group in one subnet.
@@ -107,7 +116,7 @@ func Differences(g *graph.Graph, model zones.Model, p Placement) (Report, error)
 			}
 			for _, s := range ordered {
 				d := Difference{From: from.name, To: to.name, Protocol: s.protocol, Port: s.port}
-				required := false
+				required, listens := false, false
 				for _, caller := range from.roles {
 					for _, callee := range to.roles {
 						for _, end := range flows[[2]string{caller.Name, callee.Name}] {
@@ -119,7 +128,7 @@ func Differences(g *graph.Graph, model zones.Model, p Placement) (Report, error)
 					}
 				}
 				for _, callee := range to.roles {
-					d.Listens = d.Listens || slices.ContainsFunc(callee.Ports, func(port zones.Port) bool {
+					listens = listens || slices.ContainsFunc(callee.Ports, func(port zones.Port) bool {
 						return port.Number == s.port && strings.EqualFold(string(cmp.Or(port.Protocol, zones.TCP)), s.protocol)
 					})
 				}
@@ -131,8 +140,10 @@ func Differences(g *graph.Graph, model zones.Model, p Placement) (Report, error)
 				switch {
 				case required && !d.Answer.Allowed:
 					report.Missing = append(report.Missing, d)
-				case len(d.Flows) == 0 && d.Answer.Allowed:
+				case len(d.Flows) == 0 && d.Answer.Allowed && listens:
 					report.Excess = append(report.Excess, d)
+				case len(d.Flows) == 0 && d.Answer.Allowed:
+					report.Idle = append(report.Idle, d)
 				}
 			}
 		}
@@ -210,4 +221,18 @@ func (p Placement) stations(m zones.Model) ([]station, error) {
 			}
 		}
 	}, func(a, b station) int { return strings.Compare(a.name, b.name) }), nil
+}
+
+// PlacementOf is where the roles are in a network of components/network/vpc: the name is the component's.
+func PlacementOf(plan network.Plan, name string) Placement {
+	p := Placement{
+		VPC: name + "-vpc", Subnets: map[zones.Zone][]netip.Prefix{},
+		// The edge's load balancer has subnets of its own in the DMZ's range, the only ones with a way to the internet.
+		Roles: map[string][]netip.Prefix{zones.EdgeBalancer: plan.Subnets(network.Public)},
+		Group: func(g network.Group) string { return fmt.Sprintf("%s-group-%s", name, g) },
+	}
+	for zone := range plan.Addresses() {
+		p.Subnets[zone] = plan.Subnets(network.TierOf(zone))
+	}
+	return p
 }

@@ -59,6 +59,7 @@ func TestANetworkThatIsTheModel(t *testing.T) {
 	report := compare(t, small(), tiny())
 	require.Empty(t, report.Missing)
 	require.Empty(t, report.Excess)
+	require.Empty(t, report.Idle)
 	// Five stations: the outside, the load balancer, the gateway, the service in two availability zones; ports 9, 443 and 8443 by two
 	// protocols.
 	require.Equal(t, (5*5-1)*3*2, report.Tried)
@@ -79,15 +80,15 @@ func TestDifferencesAreFound(t *testing.T) {
 	report = compare(t, small(), m)
 	require.Empty(t, report.Missing)
 	require.Len(t, report.Excess, 4)
-	require.True(t, report.Excess[0].Listens)
 	require.Contains(t, report.Excess[0].String(), "but no flow")
 
 	b = small()
 	b.set("lb-from-all", "fromPort", 0)
 	b.set("acl-public", "ingress", []any{entryOf(100, "allow", "tcp", "0.0.0.0/0", 0, 65535)})
 	report = compare(t, b, tiny())
-	require.NotEmpty(t, report.Excess)
-	require.False(t, report.Excess[0].Listens, "port 9 is nobody's")
+	require.Empty(t, report.Excess)
+	require.NotEmpty(t, report.Idle, "port 9 is nobody's")
+	require.False(t, report.Idle[0].SharedDNS())
 }
 
 func TestDifferencesNeedAPlace(t *testing.T) {

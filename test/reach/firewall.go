@@ -164,6 +164,9 @@ var (
 // about are the options that say something of a rule, or of where in a connection a packet is.
 var about = []string{"msg", "sid", "rev", "metadata", "classtype", "flow", "priority", "reference", "gid"}
 
+// first are the flags that the first packet of every TCP connection has, with or without regard to those of ECN.
+var first = []string{"S", "S,12", "S,CE"}
+
 // parse reads one rule. decides says that it decides about a connection by its header, whatever the packets hold.
 func parse(line string, variables map[string][]netip.Prefix) (s signature, decides bool, err error) {
 	m := header.FindStringSubmatch(line)
@@ -195,7 +198,7 @@ func parse(line string, variables map[string][]netip.Prefix) (s signature, decid
 			s.toClient = !strings.Contains(value, "to_server") && !strings.Contains(value, "from_client")
 		}
 		// A rule that drops the first packet of connections decides about them all.
-		if name != "" && !slices.Contains(about, name) && (name != "flags" || !strings.HasPrefix(value, "S")) {
+		if name != "" && !slices.Contains(about, name) && (name != "flags" || !slices.Contains(first, value)) {
 			decides = false
 		}
 	}

@@ -48,6 +48,7 @@ const rules = `# between the gateway and the service
 drop tcp $DMZ any -> $APPLICATION any (msg:"an attack; of some kind"; flow:to_server,established; content:"|ff|SMB"; sid:1; rev:1;)
 drop tcp $DMZ any -> $APPLICATION [445,3389] (msg:"a scan"; flow:to_server; flags:S,CE; sid:2; rev:1;)
 alert tcp $DMZ any -> $APPLICATION any (msg:"seen"; sid:3; rev:1;)
+drop tcp $DMZ any -> $APPLICATION any (msg:"no packet of a connection"; flow:to_server; flags:SF; sid:8; rev:1;)
 drop tcp $APPLICATION any -> $DMZ any (msg:"back"; flow:to_server; sid:4; rev:1;)
 drop tcp $DMZ any -> $APPLICATION ![8443] (msg:"other ports"; flow:to_server; sid:5; rev:1;)
 pass tcp $DMZ any -> $APPLICATION 8443 (msg:"mTLS"; flow:to_server; sid:6; rev:1;)
@@ -249,7 +250,7 @@ func TestObstacles(t *testing.T) {
 		}, tcp(gateway, service, 8443), "emptied", "ingress of wall-a"},
 
 		"no way out":            {gone("out"), tcp(client, lb, 443), "table-public-a", "no route to 198.51.100.9"},
-		"a route out of bounds": {set("dmz-to-app-a", "destinationCidrBlock", "10.0.2.0/25"), tcp(gateway, at("far", "10.0.2.200", "service"), 8443), "table-dmz-a", "asymmetric"},
+		"a route out of bounds": {set("dmz-to-app-a", "destinationCidrBlock", "10.0.2.0/25"), tcp(gateway, at("far", "10.0.2.200", "service"), 8443), "table-app-a", "asymmetric: the connection passes no firewall"},
 		"a route to the internet": {func(b built) {
 			b.set("dmz-to-app-a", "gatewayId", "igw-gate")
 			delete(b["dmz-to-app-a"].Inputs, "vpcEndpointId")
@@ -297,8 +298,8 @@ func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 		"aws:ec2/securityGroupRule:SecurityGroupRule old: it is not understood": func(b built) {
 			b.add("aws:ec2/securityGroupRule:SecurityGroupRule", "old", map[string]any{})
 		},
-		"there are 2": func(b built) { b.add("aws:ec2/vpc:Vpc", "second", map[string]any{"cidrBlock": "10.1.0.0/16"}) },
-		"peering":     func(b built) { b.add("aws:ec2/vpcPeeringConnection:VpcPeeringConnection", "x", map[string]any{}) },
+		"there are 2":          func(b built) { b.add("aws:ec2/vpc:Vpc", "second", map[string]any{"cidrBlock": "10.1.0.0/16"}) },
+		"vpcPeeringConnection": func(b built) { b.add("aws:ec2/vpcPeeringConnection:VpcPeeringConnection", "x", map[string]any{}) },
 		"dmz-to-app-a: transitGatewayId is not understood": func(b built) { b.set("dmz-to-app-a", "transitGatewayId", "tgw-1") },
 		`dmz-to-app-a: the target "vpce-other"`:            func(b built) { b.set("dmz-to-app-a", "vpcEndpointId", "vpce-other") },
 		"are both for 10.0.2.0/24":                         func(b built) { b.set("dmz-to-app-b", "destinationCidrBlock", "10.0.2.0/24") },
