@@ -127,7 +127,7 @@ func (a Args) validate() error {
 	errs := []error{
 		check.TrustDomain("trustDomain", a.TrustDomain), check.Regions("region", a.Region, "backupRegion", a.BackupRegion),
 		check.OneOf("source", a.Source, MultiAZCluster, Aurora), check.OneOf("mode", a.Mode, Compliance, Governance),
-		check.Set("resources", a.Resources), check.Set("keyArn", a.KeyARN), check.Between("minRetentionDays", a.MinRetentionDays, 1, century),
+		check.Set("resources", a.Resources), check.Key("keyArn", a.KeyARN, a.Region), check.Between("minRetentionDays", a.MinRetentionDays, 1, century),
 		check.Between("coolingOffDays", a.CoolingOffDays, 3, century),
 	}
 	if len(a.TrustDomain) > 43 {
@@ -147,7 +147,7 @@ func (a Args) validate() error {
 		if a.Source == MultiAZCluster {
 			errs = append(errs, errors.New(`offRegionCopy: "true" is not allowed: AWS copies no snapshot of a Multi-AZ DB cluster; it must be false, or the database Aurora`))
 		}
-		errs = append(errs, check.Set("backupProvider", a.BackupProvider), check.Set("backupKeyArn", a.BackupKeyARN))
+		errs = append(errs, check.Set("backupProvider", a.BackupProvider), check.Key("backupKeyArn", a.BackupKeyARN, a.BackupRegion))
 	}
 	return errors.Join(errs...)
 }

@@ -139,6 +139,7 @@ func TestRefusesArguments(t *testing.T) {
 		{"nothing", func(a *Args) { *a = Args{} }, []string{"trustDomain", "region", "backupRegion", "source", "mode", "resources", "keyArn"}},
 		{"a copy of what AWS does not copy", func(a *Args) { a.Source = MultiAZCluster }, []string{"offRegionCopy"}},
 		{"a copy to nowhere", func(a *Args) { a.BackupProvider, a.BackupKeyARN = nil, nil }, []string{"backupProvider", "backupKeyArn"}},
+		{"keys of other regions", func(a *Args) { a.KeyARN, a.BackupKeyARN = a.BackupKeyARN, a.KeyARN }, []string{"keyArn", "backupKeyArn"}},
 		{"same region", func(a *Args) { a.BackupRegion = a.Region }, []string{"backupRegion"}},
 		{"shorter than the lock", func(a *Args) { a.RetentionDays, a.CopyRetentionDays = 6, 5 }, []string{"retentionDays", "copyRetentionDays"}},
 		{"a lock that is final at once", func(a *Args) { a.CoolingOffDays = 2 }, []string{"coolingOffDays"}},
