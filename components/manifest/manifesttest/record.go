@@ -27,6 +27,8 @@ type Resource struct {
 	// Dependencies are the names in Pulumi of what the resource depends on,
 	// sorted.
 	Dependencies []string
+	// Protect says that Pulumi must not delete it.
+	Protect bool
 }
 
 // Graph is what a program registered.
@@ -122,7 +124,7 @@ func element(list []any, key string) any {
 func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.PropertyMap, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r := Resource{Type: args.TypeToken[strings.LastIndex(args.TypeToken, ":")+1:], Name: args.Name, Object: args.Inputs.Mappable()}
+	r := Resource{Type: args.TypeToken[strings.LastIndex(args.TypeToken, ":")+1:], Name: args.Name, Object: args.Inputs.Mappable(), Protect: args.RegisterRPC.GetProtect()}
 	for _, urn := range args.RegisterRPC.GetDependencies() {
 		r.Dependencies = append(r.Dependencies, urn[strings.LastIndex(urn, "::")+2:])
 	}
