@@ -333,7 +333,7 @@ func TestPolicies(t *testing.T) {
 		if strings.HasSuffix(name, "-role") {
 			kind = iampolicy.Trust
 		}
-		require.NoError(t, iampolicy.Validate(kind, text), "%s %s", name, text)
+		require.Empty(t, iampolicy.ValidateAs(kind, text), "%s %s", name, text)
 	}
 	require.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Sid":"ControlPlane","Effect":"Allow",
 		"Principal":{"Service":["eks.amazonaws.com"]},"Action":"sts:AssumeRole","Condition":{
@@ -489,7 +489,7 @@ func TestPodRole(t *testing.T) {
 		return err
 	})
 	trust := policies(g)["p-role"]
-	require.NoError(t, iampolicy.Validate(iampolicy.Trust, trust))
+	require.Empty(t, iampolicy.ValidateAs(iampolicy.Trust, trust))
 	require.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Sid":"PodIdentity","Effect":"Allow",
 		"Principal":{"Service":["pods.eks.amazonaws.com"]},"Action":["sts:AssumeRole","sts:TagSession"],"Condition":{"StringEquals":{
 		"aws:RequestTag/eks-cluster-arn":"arn:aws:eks:eu-central-1:123456789012:cluster/prod",

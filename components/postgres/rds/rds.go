@@ -194,12 +194,12 @@ func (a Args) validate() error {
 	check(slices.Contains([]string{CARSA2048, CARSA4096, CAECC384}, a.CertificateAuthority), "certificateAuthority", a.CertificateAuthority,
 		fmt.Sprintf("one of %v", []string{CARSA2048, CARSA4096, CAECC384}))
 	check(a.AccountID == "" || accountPattern.MatchString(a.AccountID), "accountID", a.AccountID, "12 digits")
-	errs = append(errs, validateWindows(a.BackupWindow, a.MaintenanceWindow), a.validateEngine(check))
-	return errors.Join(errs...)
+	a.validateEngine(check)
+	return errors.Join(errors.Join(errs...), validateWindows(a.BackupWindow, a.MaintenanceWindow))
 }
 
 // validateEngine checks what the two engines do not have in common.
-func (a Args) validateEngine(check func(ok bool, field string, value any, allowed string)) error {
+func (a Args) validateEngine(check func(ok bool, field string, value any, allowed string)) {
 	check(classPattern.MatchString(a.InstanceClass), "instanceClass", a.InstanceClass, "a class such as db.m6gd.large")
 	if a.Engine == Aurora {
 		check(a.AllocatedStorageGiB == 0, "allocatedStorageGiB", a.AllocatedStorageGiB, "0 for aurora, whose storage grows by itself")
@@ -210,16 +210,14 @@ func (a Args) validateEngine(check func(ok bool, field string, value any, allowe
 		for _, az := range a.AvailabilityZones {
 			check(azPattern.MatchString(az), "availabilityZones", az, "an availability zone such as eu-central-1a")
 		}
-		return nil
+		return
 	}
 	check(localDisk.MatchString(a.InstanceClass), "instanceClass", a.InstanceClass,
 		"a class with a local disk, such as db.m6gd.large: a Multi-AZ DB cluster takes no other")
 	check(a.StorageType == "io2" || a.StorageType == "io1", "storageType", a.StorageType, "io2 or io1")
 	check(a.AllocatedStorageGiB >= 100 && a.AllocatedStorageGiB <= 65536, "allocatedStorageGiB", a.AllocatedStorageGiB, "100 to 65536")
-	if a.IOPS < 1000 || a.IOPS > 256000 || 2*a.IOPS < a.AllocatedStorageGiB || a.IOPS > 50*a.AllocatedStorageGiB {
-		return fmt.Errorf("iops: %d is not allowed: it must be 1000 to 256000, and .5 to 50 for each of %d GiB", a.IOPS, a.AllocatedStorageGiB)
-	}
-	return nil
+	check(a.IOPS >= 1000 && a.IOPS <= 256000 && 2*a.IOPS >= a.AllocatedStorageGiB && a.IOPS <= 50*a.AllocatedStorageGiB,
+		"iops", a.IOPS, fmt.Sprintf("1000 to 256000, and .5 to 50 for each of %d GiB", a.AllocatedStorageGiB))
 }
 
 // New makes the database.

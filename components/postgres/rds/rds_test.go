@@ -192,7 +192,7 @@ func TestEvents(t *testing.T) {
 func TestMonitoringRole(t *testing.T) {
 	g := record(t, change(func(a *Args) { a.AccountID = "123456789012" }))
 	trust := get(named(t, g, "Role", "db-monitoring-role"), "assumeRolePolicy").(string)
-	require.NoError(t, iampolicy.Validate(iampolicy.Trust, trust))
+	require.Empty(t, iampolicy.ValidateAs(iampolicy.Trust, trust))
 	require.JSONEq(t, `{"Version":"2012-10-17","Statement":[{"Sid":"Monitoring","Effect":"Allow","Principal":{"Service":["monitoring.rds.amazonaws.com"]},
 		"Action":"sts:AssumeRole","Condition":{"StringEquals":{"aws:SourceAccount":"123456789012"}}}]}`, trust)
 	require.Equal(t, "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole", get(g.One(t, "RolePolicyAttachment"), "policyArn"))
