@@ -10,7 +10,8 @@ import (
 	"ephemos.dev/deploy/components/zones"
 )
 
-// Ephemeral ports, to which answers go. Linux takes them from 32768 on; what is outside may take any from 1024 on.
+// Ephemeral ports, to which answers go. Linux takes them from 32768 on. What is outside may take any from 1024 on, and so do load
+// balancers (https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/elb-vpc-network-acls.html).
 const (
 	ephemeralInside = 32768
 	ephemeralAny    = 1024
@@ -111,6 +112,9 @@ func (b *aclBuilder) zonesOf(r zones.Role) []zones.Zone {
 
 // flow adds what a flow and its answers need, at both ends.
 func (b *aclBuilder) flow(end zones.End) {
+	if end.To.Place == zones.OwnNode {
+		return // its packets leave no subnet
+	}
 	for _, from := range b.zonesOf(end.From) {
 		for _, to := range b.zonesOf(end.To) {
 			// Between the nodes' own programs there is traffic on a node, and at most within its zone.
@@ -120,7 +124,7 @@ func (b *aclBuilder) flow(end zones.End) {
 			protocol := map[zones.Protocol]string{zones.TCP: "tcp", zones.UDP: "udp"}[end.Port.Protocol]
 			port := span{end.Port.Number, end.Port.Number}
 			back := span{ephemeralInside, lastPort}
-			if end.From.Place == zones.Elsewhere || end.To.Place == zones.Elsewhere {
+			if end.From.Place == zones.Elsewhere || end.To.Place == zones.Elsewhere || end.From.Place == zones.Managed {
 				back.from = ephemeralAny
 			}
 			why, answers := []string{end.Flow.String()}, []string{"answers of " + end.Flow.String()}

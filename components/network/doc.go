@@ -29,11 +29,14 @@
 //
 // A group stands for a zone, because a zone's pods share the network interfaces of its nodes unless the cluster gives pods groups of
 // their own. Two groups are EKS' own: GroupNodes, the nodes' interfaces with whatever shares their network, and GroupControlPlane, the
-// API server's. Pods of the cluster itself, such as DNS, are in GroupNodes. Rules name a group as the peer, never addresses, but for
-// the internet.
+// API server's. Pods of the cluster itself, such as DNS, are in GroupNodes. A service of AWS in a zone (zones.Managed) has the group
+// that its role names, so that a load balancer may not do what the pods beside it may. Rules name a group as the peer, never
+// addresses, but for the internet.
 //
 // The kubelets' probes are no flows of the model: the security groups of pods have to be enforced in the mode "standard" of the VPC
-// CNI, in which a node reaches its own pods. Nor are AWS' own endpoints (ECR, S3, STS, KMS): whoever makes endpoints adds their rules.
+// CNI, in which a node reaches its own pods. So does what Kubernetes brings from a port of a node to a pod of the same node: the groups
+// see the connection to the node's port only. In zones.Standard, AWS' own endpoints are no flows either: whoever makes endpoints there
+// adds their rules.
 //
 // # Network ACLs
 //

@@ -11,7 +11,7 @@ import (
 	"ephemos.dev/deploy/components/zones"
 )
 
-// Group is a security group: a zone's, by the zone's name, or one of EKS' own.
+// Group is a security group: a zone's, by the zone's name, that of a service of AWS in a zone, or one of EKS' own.
 type Group string
 
 const (
@@ -46,8 +46,10 @@ const (
 type GroupRule struct {
 	Group     Group
 	Direction Direction
-	// Peer is the other end's group. It is empty when CIDR is the other end.
+	// Peer is the other end's group, empty for the internet.
 	Peer Group
+	// CIDR is the range by which the rule names the other end, where it cannot by its group: the internet, and what is behind the
+	// firewall (Inspected).
 	CIDR string
 	// Protocol is AWS' name: "tcp" or "udp".
 	Protocol string
@@ -59,15 +61,17 @@ type GroupRule struct {
 	Flows []zones.Flow
 }
 
-// groupOf is the group of a role's interfaces.
-func groupOf(m zones.Model, r zones.Role) Group {
+// GroupOf is the group of a role's interfaces. It is empty for what is outside, which has none.
+func GroupOf(m zones.Model, r zones.Role) Group {
 	switch r.Place {
-	case zones.Nodes:
+	case zones.Nodes, zones.NodePorts, zones.OwnNode:
 		return GroupNodes
 	case zones.APIServer:
 		return GroupControlPlane
 	case zones.Elsewhere:
 		return outside
+	case zones.Managed:
+		return Group(cmp.Or(r.Group, string(r.Zone)))
 	case zones.Pods:
 	}
 	if z, _ := m.Zone(r.Zone); z.Class == zones.Underlying {
@@ -84,10 +88,16 @@ func Groups(m zones.Model) ([]GroupRule, error) {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	var problems []error
-	for _, z := range m.Zones {
-		if Group(z.Zone) == GroupNodes || Group(z.Zone) == GroupControlPlane {
-			problems = append(problems, fmt.Errorf("zone %s: %q is not allowed: it must not have the name of one of EKS' security groups", z.Zone, z.Zone))
+	reserved := func(kind, name, group string) {
+		if Group(group) == GroupNodes || Group(group) == GroupControlPlane {
+			problems = append(problems, fmt.Errorf("%s %s: %q is not allowed: it must not have the name of one of EKS' security groups", kind, name, group))
 		}
+	}
+	for _, z := range m.Zones {
+		reserved("zone", string(z.Zone), string(z.Zone))
+	}
+	for _, r := range m.Roles {
+		reserved("role", r.Name, r.Group)
 	}
 	type key struct {
 		group     Group
@@ -106,7 +116,10 @@ func Groups(m zones.Model) ([]GroupRule, error) {
 		ports[k][end.Port.Number] = append(ports[k][end.Port.Number], end.Flow)
 	}
 	for _, end := range m.Resolve() {
-		from, to := groupOf(m, end.From), groupOf(m, end.To)
+		if end.To.Place == zones.OwnNode {
+			continue // its packets leave no interface
+		}
+		from, to := GroupOf(m, end.From), GroupOf(m, end.To)
 		allow(key{from, Egress, to, end.Port.Protocol}, end)
 		allow(key{to, Ingress, from, end.Port.Protocol}, end)
 	}

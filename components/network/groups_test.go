@@ -32,21 +32,30 @@ func acls(t *testing.T, m zones.Model) []ACLEntry {
 
 func protocolOf(p zones.Port) string { return strings.ToLower(string(p.Protocol)) }
 
+// models are those that rules are rendered from, by the suffix of their golden files.
+func models() map[string]zones.Model {
+	return map[string]zones.Model{"": zones.Standard(zones.Options{APIServerPort: 443}), "-aws": zones.AWS(zones.Options{})}
+}
+
 func TestGroupsGolden(t *testing.T) {
-	var text strings.Builder
-	for _, r := range groups(t, zones.Standard(zones.Options{APIServerPort: 443})) {
-		fmt.Fprintf(&text, "%-13s %-7s %-13s %s %s  %s\n", r.Group, r.Direction, cmp.Or(string(r.Peer), r.CIDR), r.Protocol, portsText(r.FromPort, r.ToPort), r.Description)
+	for name, m := range models() {
+		var text strings.Builder
+		for _, r := range groups(t, m) {
+			fmt.Fprintf(&text, "%-13s %-7s %-13s %s %s  %s\n", r.Group, r.Direction, cmp.Or(string(r.Peer), r.CIDR), r.Protocol, portsText(r.FromPort, r.ToPort), r.Description)
+		}
+		golden(t, "groups"+name+".txt", text.String())
 	}
-	golden(t, "groups.txt", text.String())
 }
 
 func TestACLsGolden(t *testing.T) {
-	var text strings.Builder
-	for _, e := range acls(t, zones.Standard(zones.Options{APIServerPort: 443})) {
-		action := map[bool]string{true: "allow", false: "deny"}[e.Allow]
-		fmt.Fprintf(&text, "%-11s %-7s %d %-5s %-13s %-3s %s  %s\n", e.Zone, e.Direction, e.Number, action, e.CIDR, e.Protocol, portsText(e.FromPort, e.ToPort), strings.Join(e.Why, ", "))
+	for name, m := range models() {
+		var text strings.Builder
+		for _, e := range acls(t, m) {
+			action := map[bool]string{true: "allow", false: "deny"}[e.Allow]
+			fmt.Fprintf(&text, "%-11s %-7s %d %-5s %-13s %-3s %s  %s\n", e.Zone, e.Direction, e.Number, action, e.CIDR, e.Protocol, portsText(e.FromPort, e.ToPort), strings.Join(e.Why, ", "))
+		}
+		golden(t, "acls"+name+".txt", text.String())
 	}
-	golden(t, "acls.txt", text.String())
 }
 
 func portsText(from, to int) string {
@@ -59,7 +68,9 @@ func portsText(from, to int) string {
 // TestEachFlowHasOnePairOfRules holds that every flow of the model is allowed by exactly one rule at each end, and that the rules
 // allow no port to anybody that no flow allows.
 func TestEachFlowHasOnePairOfRules(t *testing.T) {
-	for name, m := range map[string]zones.Model{"standard": zones.Standard(zones.Options{}), "one service more": withService()} {
+	for name, m := range map[string]zones.Model{
+		"standard": zones.Standard(zones.Options{}), "one service more": withService(), "aws": zones.AWS(zones.Options{}),
+	} {
 		t.Run(name, func(t *testing.T) {
 			rules := groups(t, m)
 			type pass struct {
@@ -68,8 +79,8 @@ func TestEachFlowHasOnePairOfRules(t *testing.T) {
 				port     int
 			}
 			want := map[pass]bool{}
-			for _, end := range m.Resolve() {
-				from, to := groupOf(m, end.From), groupOf(m, end.To)
+			for _, end := range routed(m) {
+				from, to := GroupOf(m, end.From), GroupOf(m, end.To)
 				p := pass{from, to, protocolOf(end.Port), end.Port.Number}
 				want[p] = true
 				require.True(t, Allows(rules, p.from, p.to, p.protocol, p.port), end.Flow)
@@ -104,16 +115,33 @@ func TestEachFlowHasOnePairOfRules(t *testing.T) {
 	}
 }
 
+// routed are the flows whose packets leave a node.
+func routed(m zones.Model) []zones.End {
+	return slices.DeleteFunc(m.Resolve(), func(e zones.End) bool { return e.To.Place == zones.OwnNode })
+}
+
 // TestRemovedFlowRemovesItsRule takes each flow out of the model in turn.
 func TestRemovedFlowRemovesItsRule(t *testing.T) {
-	standard := zones.Standard(zones.Options{})
+	for _, m := range models() {
+		removeEach(t, m)
+	}
+}
+
+func removeEach(t *testing.T, whole zones.Model) {
+	t.Helper()
 	closed := 0
-	for i, gone := range standard.Resolve() {
-		m := standard.Clone()
+	for i, gone := range whole.Resolve() {
+		if gone.To.Place == zones.OwnNode {
+			continue
+		}
+		m := whole.Clone()
 		m.Flows = slices.Delete(m.Flows, i, i+1)
-		from, to := groupOf(m, gone.From), groupOf(m, gone.To)
-		shared := slices.ContainsFunc(m.Resolve(), func(e zones.End) bool {
-			return groupOf(m, e.From) == from && groupOf(m, e.To) == to && e.Port.Number == gone.Port.Number && e.Port.Protocol == gone.Port.Protocol
+		if m.Validate() != nil {
+			continue // a delivery with nobody behind
+		}
+		from, to := GroupOf(m, gone.From), GroupOf(m, gone.To)
+		shared := slices.ContainsFunc(routed(m), func(e zones.End) bool {
+			return GroupOf(m, e.From) == from && GroupOf(m, e.To) == to && e.Port.Number == gone.Port.Number && e.Port.Protocol == gone.Port.Protocol
 		})
 		rules := groups(t, m)
 		require.Equal(t, shared, Allows(rules, from, to, protocolOf(gone.Port), gone.Port.Number), gone.Flow)
@@ -181,6 +209,61 @@ func TestLimitsAreNamed(t *testing.T) {
 	require.ErrorContains(t, err, "model: ")
 	_, err = ACLs(m, Addresses{})
 	require.ErrorContains(t, err, "addresses.dmz")
+
+	m = zones.AWS(zones.Options{})
+	m.Roles[slices.IndexFunc(m.Roles, func(r zones.Role) bool { return r.Name == zones.Database })].Group = "control-plane"
+	_, err = Groups(m)
+	require.ErrorContains(t, err, "role database")
+}
+
+// A service of AWS has a group of its own: it may not do what the pods of its zone may, nor may they what it may.
+func TestServicesOfAWSHaveGroupsOfTheirOwn(t *testing.T) {
+	m := zones.AWS(zones.Options{})
+	seen := map[Group]string{}
+	for _, r := range m.Roles {
+		if r.Place == zones.Managed {
+			group := GroupOf(m, r)
+			require.Empty(t, seen[group], r.Name)
+			require.Equal(t, Group(r.Name), group)
+			seen[group] = r.Name
+		}
+	}
+	require.Len(t, seen, 4)
+	rules := groups(t, m)
+	require.True(t, Allows(rules, "", "edge-balancer", "tcp", 443))
+	require.False(t, Allows(rules, "", "dmz", "tcp", 8443), "the internet reaches the load balancer only")
+	require.False(t, Allows(rules, "edge-balancer", "application", "tcp", 8443))
+	require.True(t, Allows(rules, "edge-balancer", GroupNodes, "tcp", zones.NodePortWeb))
+	require.False(t, Allows(rules, "dmz", GroupNodes, "tcp", zones.NodePortWeb))
+	require.False(t, Allows(rules, "management", "management", "tcp", 8081), "only the entry reaches the servers")
+	require.False(t, Allows(rules, GroupNodes, "database", "tcp", 5432))
+	require.False(t, Allows(rules, "data", "database", "tcp", 5432))
+	for _, r := range rules {
+		require.NotEqual(t, 80, r.FromPort, "what is on the caller's own node needs no rule")
+		for _, quiet := range []Group{"database", "aws-services"} {
+			require.False(t, r.Group == quiet && r.Direction == Egress, "%s opens no connections", quiet)
+		}
+	}
+
+	for i := range m.Roles {
+		m.Roles[i].Group = ""
+	}
+	database, _ := m.Role(zones.Database)
+	require.Equal(t, Group("data"), GroupOf(m, database), "without one of its own, it has its zone's")
+}
+
+// Load balancers take ports from 1024 on for their connections, and the answers go there.
+func TestAnswersReachLoadBalancers(t *testing.T) {
+	entries := acls(t, zones.AWS(zones.Options{}))
+	for _, zone := range []zones.Zone{zones.DMZ, zones.Management} {
+		for _, direction := range []Direction{Ingress, Egress} {
+			require.True(t, Permits(entries, zone, direction, host(zone), "tcp", 1024), zone)
+		}
+	}
+	require.False(t, Permits(entries, zones.Application, Ingress, host(zones.Application), "tcp", 1024))
+	require.False(t, Permits(entries, zones.Application, Ingress, host(zones.Management), "tcp", zones.NodePortEntryPrimary), "the entry's ports are in management")
+	require.False(t, Permits(entries, zones.Data, Ingress, host(zones.DMZ), "tcp", zones.NodePortWeb))
+	require.False(t, Permits(entries, zones.DMZ, Ingress, host(zones.Internet), "tcp", 8443), "clients reach the load balancer only")
 }
 
 // zonesOf are the zones whose subnets a role can be in.
@@ -201,7 +284,13 @@ func host(zone zones.Zone) netip.Addr {
 
 // TestACLsLetFlowsAndTheirAnswersThrough sends the packets of every flow through the ACLs of both ends.
 func TestACLsLetFlowsAndTheirAnswersThrough(t *testing.T) {
-	m := withService()
+	for _, m := range []zones.Model{withService(), zones.AWS(zones.Options{})} {
+		letThrough(t, m)
+	}
+}
+
+func letThrough(t *testing.T, m zones.Model) {
+	t.Helper()
 	entries := acls(t, m)
 	permits := func(zone zones.Zone, direction Direction, other zones.Zone, protocol string, port int) bool {
 		if _, ours := ranges[zone]; !ours {
@@ -209,7 +298,7 @@ func TestACLsLetFlowsAndTheirAnswersThrough(t *testing.T) {
 		}
 		return Permits(entries, zone, direction, host(other), protocol, port)
 	}
-	for _, end := range m.Resolve() {
+	for _, end := range routed(m) {
 		for _, from := range zonesOf(end.From) {
 			for _, to := range zonesOf(end.To) {
 				if end.From.Place == zones.Nodes && end.To.Place == zones.Nodes && from != to {
@@ -229,9 +318,21 @@ func TestACLsLetFlowsAndTheirAnswersThrough(t *testing.T) {
 
 // TestACLsHoldZonesApart tries every port between zones that have no flow in common.
 func TestACLsHoldZonesApart(t *testing.T) {
-	m := zones.Standard(zones.Options{})
+	for _, m := range models() {
+		holdApart(t, m)
+	}
+	entries := acls(t, zones.Standard(zones.Options{}))
+	// What the internet may reach, other zones may not: the data zone is not part of it.
+	require.True(t, Permits(entries, zones.DMZ, Ingress, host(zones.Internet), "tcp", 8443))
+	require.False(t, Permits(entries, zones.DMZ, Ingress, host(zones.Data), "tcp", 8443))
+	require.False(t, Permits(entries, zones.DMZ, Ingress, host(zones.Internet), "tcp", 8080))
+	require.False(t, Permits(entries, zones.Data, Ingress, host(zones.Application), "tcp", 22))
+}
+
+func holdApart(t *testing.T, m zones.Model) {
+	t.Helper()
 	related := map[[2]zones.Zone]bool{}
-	for _, end := range m.Resolve() {
+	for _, end := range routed(m) {
 		for _, from := range zonesOf(end.From) {
 			for _, to := range zonesOf(end.To) {
 				if end.From.Place != zones.Nodes || end.To.Place != zones.Nodes || from == to {
@@ -261,11 +362,6 @@ func TestACLsHoldZonesApart(t *testing.T) {
 		}
 	}
 	require.Positive(t, apart)
-	// What the internet may reach, other zones may not: the data zone is not part of it.
-	require.True(t, Permits(entries, zones.DMZ, Ingress, host(zones.Internet), "tcp", 8443))
-	require.False(t, Permits(entries, zones.DMZ, Ingress, host(zones.Data), "tcp", 8443))
-	require.False(t, Permits(entries, zones.DMZ, Ingress, host(zones.Internet), "tcp", 8080))
-	require.False(t, Permits(entries, zones.Data, Ingress, host(zones.Application), "tcp", 22))
 }
 
 func TestJoin(t *testing.T) {

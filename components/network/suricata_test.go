@@ -261,3 +261,12 @@ func TestAddresses(t *testing.T) {
 		require.ErrorContains(t, err, part)
 	}
 }
+
+// The firewall stands between the same tiers on every platform: what AWS brings itself is not between them.
+func TestRulesAreTheSameOnAWS(t *testing.T) {
+	for _, target := range []Target{NetworkFirewall, Sensor} {
+		set, err := Rules(zones.AWS(zones.Options{}), target)
+		require.NoError(t, err)
+		require.Equal(t, rules(t, target).Text(), set.Text())
+	}
+}

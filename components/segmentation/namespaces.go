@@ -142,13 +142,14 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 			"name": pulumi.String(n.Name), "zone": pulumi.String(n.Zone), "level": pulumi.String(a.exception(n.Name).Level),
 		})
 	}
-	props := pulumi.Map{
-		"namespaces": rows, "podSecurityVersion": pulumi.String(a.PodSecurityVersion),
-		"ranges": pulumi.StringArrayMap{
-			"nodes": pulumi.ToStringArray(a.Ranges.Nodes), "apiServer": pulumi.ToStringArray(a.Ranges.APIServer),
-			"pods": pulumi.ToStringArray(a.Ranges.Pods),
-		},
+	ranges := pulumi.StringArrayMap{
+		"nodes": pulumi.ToStringArray(a.Ranges.Nodes), "apiServer": pulumi.ToStringArray(a.Ranges.APIServer),
+		"pods": pulumi.ToStringArray(a.Ranges.Pods),
 	}
+	for zone, managed := range a.Ranges.Managed {
+		ranges["managed-"+string(zone)] = pulumi.ToStringArray(managed)
+	}
+	props := pulumi.Map{"namespaces": rows, "podSecurityVersion": pulumi.String(a.PodSecurityVersion), "ranges": ranges}
 	if err := ctx.RegisterComponentResourceV2("ephemos:segmentation:Segmentation", name, props, self, opts...); err != nil {
 		return nil, fmt.Errorf("segmentation %s: %w", name, err)
 	}

@@ -100,9 +100,15 @@ func TestAModelWithoutNamespacesIsRefused(t *testing.T) {
 
 // What is registered says the same as what is rendered, which the golden file shows.
 func TestPoliciesAreRegistered(t *testing.T) {
-	r, err := run(&Args{Ranges: ranges})
+	registered(t, zones.Standard(zones.Options{}), ranges)
+	registered(t, zones.AWS(zones.Options{}), onAWS)
+}
+
+func registered(t *testing.T, m zones.Model, addresses Ranges) {
+	t.Helper()
+	r, err := run(&Args{Model: m, Ranges: addresses})
 	require.NoError(t, err)
-	policies, err := Policies(zones.Standard(zones.Options{}), ranges)
+	policies, err := Policies(m, addresses)
 	require.NoError(t, err)
 	count := 0
 	for _, res := range r.resources {

@@ -26,6 +26,10 @@ type Ranges struct {
 	APIServer []string
 	// Pods hold the pods' addresses. They are left out of "the internet". Without them the internet is every address.
 	Pods []string
+	// Managed hold, by zone, the addresses of the services of the cloud in it (zones.Managed): its subnets. Where pods have addresses
+	// of the same subnets, a policy cannot tell them from the service, and security groups have to. Required for each zone of such a
+	// service to or from which a flow leads.
+	Managed map[zones.Zone][]string
 }
 
 // flowsAnnotation lists, on each policy, the flows that it allows with their reasons.
@@ -94,7 +98,8 @@ type group struct {
 	ports []networkingv1.NetworkPolicyPort
 }
 
-// grouped makes one rule for each peer, and merges those of the nodes' programs, which have the same addresses.
+// grouped makes one rule for each peer, and merges those that have the same addresses: the nodes' programs, a zone's services of the
+// cloud.
 func grouped(flows []zones.End, peer func(zones.End) zones.Role, r Ranges) []group {
 	var names []string
 	ports := map[string][]zones.Port{}
@@ -102,7 +107,13 @@ func grouped(flows []zones.End, peer func(zones.End) zones.Role, r Ranges) []gro
 	for _, f := range flows {
 		role := peer(f)
 		name := "pods " + role.Name
-		if role.Place != zones.Pods {
+		switch role.Place {
+		case zones.Pods:
+		case zones.Managed:
+			name = string(role.Place) + " " + string(role.Zone)
+		case zones.OwnNode:
+			name = string(role.Place) + " " + role.Address
+		default:
 			name = string(role.Place)
 		}
 		if _, known := roles[name]; !known {
@@ -142,6 +153,10 @@ func (r Ranges) peers(role zones.Role) []networkingv1.NetworkPolicyPeer {
 		return blocks(r.APIServer)
 	case zones.Elsewhere:
 		return r.internet()
+	case zones.Managed:
+		return blocks(r.Managed[role.Zone])
+	case zones.OwnNode:
+		return blocks([]string{role.Address + "/32"})
 	default:
 		return []networkingv1.NetworkPolicyPeer{{
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: role.Namespace}},
@@ -173,25 +188,32 @@ func (r Ranges) internet() []networkingv1.NetworkPolicyPeer {
 
 func (r Ranges) validate(m zones.Model) error {
 	var errs []error
-	for _, set := range []struct {
-		key    string
-		ranges []string
-		place  zones.Place
-	}{
-		{"ranges.nodes", r.Nodes, zones.Nodes},
-		{"ranges.apiServer", r.APIServer, zones.APIServer},
-		{"ranges.pods", r.Pods, ""},
-	} {
-		for _, cidr := range set.ranges {
+	flows := m.Resolve()
+	check := func(key string, ranges []string, needs func(zones.Role) bool) {
+		for _, cidr := range ranges {
 			if prefix, err := netip.ParsePrefix(cidr); err != nil || prefix != prefix.Masked() || prefix.Bits() == 0 {
-				errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be a range in CIDR notation, not all addresses, with no bit set beyond its length", set.key, cidr))
+				errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be a range in CIDR notation, not all addresses, with no bit set beyond its length", key, cidr))
 			}
 		}
-		used := slices.ContainsFunc(m.Resolve(), func(f zones.End) bool {
-			return set.place != "" && (f.From.Place == set.place && m.Ours(f.To.Namespace) || f.To.Place == set.place && m.Ours(f.From.Namespace))
+		used := slices.ContainsFunc(flows, func(f zones.End) bool {
+			return needs(f.From) && m.Ours(f.To.Namespace) || needs(f.To) && m.Ours(f.From.Namespace)
 		})
-		if used && len(set.ranges) == 0 {
-			errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be at least one range, which flows of the model need", set.key, ""))
+		if used && len(ranges) == 0 {
+			errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be at least one range, which flows of the model need", key, ""))
+		}
+	}
+	in := func(place zones.Place) func(zones.Role) bool {
+		return func(role zones.Role) bool { return role.Place == place }
+	}
+	check("ranges.nodes", r.Nodes, in(zones.Nodes))
+	check("ranges.apiServer", r.APIServer, in(zones.APIServer))
+	check("ranges.pods", r.Pods, func(zones.Role) bool { return false })
+	for _, z := range m.Zones {
+		check("ranges.managed."+string(z.Zone), r.Managed[z.Zone], func(role zones.Role) bool { return role.Place == zones.Managed && role.Zone == z.Zone })
+	}
+	for _, zone := range slices.Sorted(maps.Keys(r.Managed)) {
+		if _, ok := m.Zone(zone); !ok {
+			errs = append(errs, fmt.Errorf("ranges.managed: %q is not allowed: it must be a zone of the model", zone))
 		}
 	}
 	return errors.Join(errs...)

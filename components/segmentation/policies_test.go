@@ -47,8 +47,23 @@ func withoutEmpty(v any) any {
 	return v
 }
 
+// onAWS are the addresses of a network on AWS, where nodes, pods and services have those of the zones' subnets.
+var onAWS = Ranges{
+	Nodes: []string{"10.0.0.0/16"}, APIServer: []string{"10.0.224.0/19"}, Pods: []string{"10.0.0.0/16"},
+	Managed: map[zones.Zone][]string{
+		zones.DMZ: {"10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24"}, zones.Data: {"10.0.128.0/20"}, zones.Management: {"10.0.192.0/19"},
+		zones.Platform: {"10.0.224.0/19"},
+	},
+}
+
 func TestGolden(t *testing.T) {
-	policies, err := Policies(zones.Standard(zones.Options{}), ranges)
+	golden(t, "testdata/policies.yaml", zones.Standard(zones.Options{}), ranges)
+	golden(t, "testdata/policies-aws.yaml", zones.AWS(zones.Options{}), onAWS)
+}
+
+func golden(t *testing.T, file string, m zones.Model, r Ranges) {
+	t.Helper()
+	policies, err := Policies(m, r)
 	require.NoError(t, err)
 	var text strings.Builder
 	for _, p := range policies {
@@ -56,7 +71,6 @@ func TestGolden(t *testing.T) {
 		require.NoError(t, err)
 		fmt.Fprintf(&text, "---\n%s", document)
 	}
-	const file = "testdata/policies.yaml"
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o644))
 	}
@@ -94,11 +108,20 @@ func TestEveryNamespaceDeniesByDefaultInBothDirections(t *testing.T) {
 
 // Removing any flow changes what is rendered, and only at its two ends.
 func TestEveryFlowIsRendered(t *testing.T) {
-	model := zones.Standard(zones.Options{})
+	for _, model := range []zones.Model{zones.Standard(zones.Options{}), zones.AWS(zones.Options{})} {
+		everyFlow(t, model)
+	}
+}
+
+func everyFlow(t *testing.T, model zones.Model) {
+	t.Helper()
 	all := render(t, model)
 	for i, f := range model.Flows {
 		without := model.Clone()
 		without.Flows = slices.Delete(without.Flows, i, i+1)
+		if without.Validate() != nil {
+			continue // a delivery with nobody behind
+		}
 		from, _ := model.Role(f.From)
 		to, _ := model.Role(f.To)
 		changed := 0
@@ -130,9 +153,71 @@ func TestANewServiceIsRendered(t *testing.T) {
 	require.NotEqual(t, before["services/payment"], after["services/payment"])
 }
 
+// Services of the cloud are addresses of their zone; what is on the caller's own node is one address; and a service without addresses
+// is an error, not a hole and not an outage.
+func TestServicesOfTheCloud(t *testing.T) {
+	model := zones.AWS(zones.Options{})
+	policies, err := Policies(model, onAWS)
+	require.NoError(t, err)
+	peers := func(role string, egress bool, port int) (found []string) {
+		for _, p := range policies {
+			if p.Name != role {
+				continue
+			}
+			add := func(all []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
+				if !slices.ContainsFunc(ports, func(x networkingv1.NetworkPolicyPort) bool { return x.Port.IntValue() == port }) {
+					return
+				}
+				for _, peer := range all {
+					require.NotNil(t, peer.IPBlock, role)
+					found = append(found, peer.IPBlock.CIDR)
+				}
+			}
+			for _, r := range p.Spec.Ingress {
+				if !egress {
+					add(r.From, r.Ports)
+				}
+			}
+			for _, r := range p.Spec.Egress {
+				if egress {
+					add(r.To, r.Ports)
+				}
+			}
+		}
+		return found
+	}
+	require.Equal(t, onAWS.Managed[zones.DMZ], peers(zones.WebGateway, false, 8443), "from the load balancer, and from nobody else")
+	require.Equal(t, onAWS.Managed[zones.Management], peers(zones.SPIREServer, false, 8081))
+	require.Equal(t, onAWS.Managed[zones.Data], peers(zones.SPIREServer, true, 5432))
+	require.Equal(t, onAWS.Managed[zones.Data], peers(zones.DatabaseSetup, true, 5432))
+	require.Equal(t, []string{"169.254.170.23/32"}, peers(zones.SPIREServer, true, 80))
+	require.Equal(t, []string{"169.254.170.23/32"}, peers(zones.DatabaseSetup, true, 80))
+	require.Empty(t, peers(zones.Payment, true, 80))
+	require.Contains(t, peers(zones.SPIREServer, true, 443), "10.0.224.0/19")
+	for _, p := range policies {
+		for _, r := range p.Spec.Ingress {
+			for _, peer := range r.From {
+				require.False(t, peer.IPBlock != nil && peer.IPBlock.CIDR == "0.0.0.0/0", "%s: the internet reaches the load balancer only", p.Name)
+			}
+		}
+	}
+
+	wrong := onAWS
+	wrong.Managed = map[zones.Zone][]string{zones.DMZ: {"10.0.0.1/24"}, zones.Management: {"10.0.192.0/19"}, "attic": {"10.1.0.0/16"}}
+	_, err = Policies(model, wrong)
+	for _, want := range []string{`ranges.managed.dmz: "10.0.0.1/24"`, "ranges.managed.data: \"\"", "ranges.managed.platform: \"\"", `ranges.managed: "attic"`} {
+		require.ErrorContains(t, err, want)
+	}
+	require.NotContains(t, err.Error(), "ranges.managed.management")
+	_, err = Policies(zones.Standard(zones.Options{}), ranges)
+	require.NoError(t, err, "Standard has no such services")
+}
+
 func render(t *testing.T, m zones.Model) map[string]string {
 	t.Helper()
-	policies, err := Policies(m, ranges)
+	r := onAWS
+	r.Nodes, r.APIServer, r.Pods = ranges.Nodes, ranges.APIServer, ranges.Pods
+	policies, err := Policies(m, r)
 	require.NoError(t, err)
 	out := map[string]string{}
 	for _, p := range policies {

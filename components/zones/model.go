@@ -1,9 +1,9 @@
 // Package zones is the model of who may talk to whom: network zones, the roles that live in each, and the flows between
 // them. It is the only place where that is written down, and knows neither Pulumi nor Kubernetes' API.
 //
-// In: a Model, usually Standard. Out: a validated model and its views. NetworkPolicies (components/segmentation), security
+// In: a Model, Standard or AWS. Out: a validated model and its views. NetworkPolicies (components/segmentation), security
 // groups and firewall rules of AWS (components/network), the callers a service accepts (components/workloads), the
-// connectivity proof (test/connectivity) and the diagram in docs/zones.md are all rendered from it.
+// connectivity proof (test/connectivity) and the pages docs/zones.md and docs/zones-aws.md are all rendered from it.
 package zones
 
 import (
@@ -117,9 +117,21 @@ const (
 	Nodes Place = "nodes"
 	// APIServer is the Kubernetes API server's own address.
 	APIServer Place = "api-server"
+	// Managed is a service of the cloud with network interfaces in the subnets of its zone: a load balancer, a database, the entry
+	// to the cloud's API. It opens connections within its zone only.
+	Managed Place = "managed"
+	// NodePorts are ports on the nodes of the zone, behind which Kubernetes hands connections to pods of the same node. Only a load
+	// balancer of the zone reaches them (Delivery), and nothing comes from them.
+	NodePorts Place = "node-ports"
+	// OwnNode is a program of the caller's own node at a fixed address that is never routed (Role.Address). No packet to it leaves
+	// the node, so that neither security groups nor network ACLs see one.
+	OwnNode Place = "own-node"
 	// Elsewhere is beyond the cluster.
 	Elsewhere Place = "elsewhere"
 )
+
+// places are all of them, as errors list them.
+var places = []Place{Pods, Nodes, APIServer, Managed, NodePorts, OwnNode, Elsewhere}
 
 // Role is a kind of program that takes part in flows.
 type Role struct {
@@ -135,6 +147,13 @@ type Role struct {
 	Labels    map[string]string
 	// Apart says why the role's pods are in a namespace of another zone.
 	Apart string
+	// Group is the name of a Managed role's own security group. Empty: it has its zone's.
+	Group string
+	// Authentication says how a Managed role knows a caller that has no certificate. Without it, a zone of a tier takes no request from
+	// management but by mutual TLS.
+	Authentication string
+	// Address is the link-local IPv4 address of a role in OwnNode.
+	Address string
 	// SPIFFEPath is the path of the role's SPIFFE ID. Empty: it has none.
 	SPIFFEPath string
 	// Ports are all ports its pods listen on, other than on the loopback.
@@ -162,11 +181,17 @@ const (
 	Identity Kind = "identity"
 	// Metrics is the collection of metrics and events.
 	Metrics Kind = "metrics"
-	// Control is Kubernetes' own: its API, webhooks, and what operators read through the API server.
+	// Control is the platform's own: Kubernetes' API, webhooks, what operators read through the API server, and the cloud's API.
 	Control Kind = "control"
 	// Naming is DNS.
 	Naming Kind = "naming"
+	// Delivery is how a load balancer hands a connection to the nodes' port of the Service behind it. Kubernetes brings it on to the
+	// pods, which the load balancer has a flow of its own to.
+	Delivery Kind = "delivery"
 )
+
+// kinds are all of them, as errors list them.
+var kinds = []Kind{Request, Identity, Metrics, Control, Naming, Delivery}
 
 // Flow is a permission: the pods of From may open connections to a port of To. Answers need none.
 type Flow struct {
@@ -185,6 +210,8 @@ func (f Flow) String() string { return fmt.Sprintf("%s -> %s:%s", f.From, f.To, 
 
 // Model is zones, roles and flows. Check it with Validate before rendering.
 type Model struct {
+	// Title is the name of its page. Default "Network zones".
+	Title      string
 	Zones      []ZoneSpec
 	Namespaces []Namespace
 	Roles      []Role
@@ -193,7 +220,7 @@ type Model struct {
 
 // Clone returns a deep copy.
 func (m Model) Clone() Model {
-	out := Model{Zones: slices.Clone(m.Zones), Namespaces: slices.Clone(m.Namespaces), Roles: slices.Clone(m.Roles), Flows: slices.Clone(m.Flows)}
+	out := Model{Title: m.Title, Zones: slices.Clone(m.Zones), Namespaces: slices.Clone(m.Namespaces), Roles: slices.Clone(m.Roles), Flows: slices.Clone(m.Flows)}
 	for i := range out.Roles {
 		out.Roles[i].Labels = maps.Clone(out.Roles[i].Labels)
 		out.Roles[i].Ports = slices.Clone(out.Roles[i].Ports)

@@ -76,22 +76,40 @@ var classes = []struct {
 // identifier is a name that Mermaid takes for a node.
 func identifier(name string) string { return "n-" + name }
 
-// Page is docs/zones.md: the diagram, who may reach whom between zones, every flow, every role. The model must be valid.
+// cloud says whether the model has services of a cloud, so that its network enforces it too.
+func (m Model) cloud() bool {
+	return slices.ContainsFunc(m.Roles, func(r Role) bool { return r.Place == Managed })
+}
+
+// Page is docs/zones.md or docs/zones-aws.md: the diagram, who may reach whom between zones, every flow, every role. The model must be
+// valid.
 func (m Model) Page() string {
 	var b strings.Builder
-	b.WriteString("# Network zones\n\n" +
-		"Generated from `components/zones` by `go test ./components/zones -update`; a test compares it.\n\n" +
-		"To and from the pods of the deployment's namespaces, what is not listed here is denied. A flow is a permission to open " +
-		"connections; answers need none. Not limited are a node's connections to its own pods, which Kubernetes requires, and what " +
-		"happens between the programs of the platform alone (column enforced).\n\n" +
-		"Of the security architecture's boxes, Monitoring and Logging are not there yet, nor is a database that an application " +
-		"reaches: Postgres here is the SPIRE servers'.\n\n" +
-		"```mermaid\n" + m.Diagram() + "```\n\n")
+	b.WriteString("# " + cmp.Or(m.Title, "Network zones") + "\n\n" +
+		"Generated from `components/zones` by `go test ./components/zones -update`; a test compares it.\n\n")
+	enforcement := byPolicies
+	if m.cloud() {
+		enforcement = byGroups
+	}
+	b.WriteString(enforcement + "Of the security architecture's boxes, Monitoring and Logging are not there yet, nor is a database that an " +
+		"application reaches: Postgres here is the SPIRE servers'.\n\n")
+	b.WriteString("```mermaid\n" + m.Diagram() + "```\n\n")
 	m.matrix(&b)
 	m.flows(&b)
 	m.roles(&b)
 	return b.String()
 }
+
+// What holds the model up: on a cluster of which only Kubernetes is known, and where the network of a cloud does as well.
+const (
+	byPolicies = "To and from the pods of the deployment's namespaces, what is not listed here is denied. A flow is a permission to open " +
+		"connections; answers need none. Not limited are a node's connections to its own pods, which Kubernetes requires, and what " +
+		"happens between the programs of the platform alone (column enforced).\n\n"
+	byGroups = "What is not listed here is denied. A flow is a permission to open connections; answers need none. Security groups and " +
+		"network ACLs enforce every flow whose packets leave a node, NetworkPolicies those to and from the pods of the deployment's " +
+		"namespaces (column enforced). Not limited are a node's connections to its own pods, which Kubernetes requires, and what " +
+		"happens within a node's own network. All nodes' programs share one security group: what one of them may reach, all may.\n\n"
+)
 
 // matrix shows, for each ordered pair of zones, the ports that are open from one to the other.
 func (m Model) matrix(b *strings.Builder) {
@@ -141,22 +159,45 @@ func (m Model) flows(b *strings.Builder) {
 		if f.Flow.MTLS {
 			protection += ", required"
 		}
-		enforced := "no"
-		if m.Ours(f.From.Namespace) || m.Ours(f.To.Namespace) {
-			enforced = "yes"
-		}
 		fmt.Fprintf(b, "| %s | %s | %d/%s | %s | %s | %s | %s |\n", f.From.Name, f.To.Name, f.Port.Number, strings.ToLower(string(f.Port.Protocol)),
-			protection, f.Flow.Kind, enforced, cell(f.Flow.Why))
+			protection, f.Flow.Kind, m.enforced(f), cell(f.Flow.Why))
 	}
 	b.WriteString("\n")
+}
+
+// enforced says what holds others off from the flow's ports.
+func (m Model) enforced(f End) string {
+	policies := m.Ours(f.From.Namespace) || m.Ours(f.To.Namespace)
+	switch {
+	case m.cloud() && f.To.Place == OwnNode:
+		return "policies"
+	case m.cloud() && policies:
+		return "groups, policies"
+	case m.cloud():
+		return "groups"
+	case policies:
+		return "yes"
+	}
+	return "no"
 }
 
 func (m Model) roles(b *strings.Builder) {
 	b.WriteString("## Roles\n\n| role | title | zone | found by | SPIFFE ID path | ports |\n|---|---|---|---|---|---|\n")
 	for _, r := range m.Roles {
 		found := string(r.Place)
-		if r.Place == Pods {
+		switch r.Place {
+		case Pods:
 			found = "pods in " + r.Namespace
+		case Managed:
+			found = "security group " + cmp.Or(r.Group, string(r.Zone))
+		case NodePorts:
+			found = "ports of the zone's nodes"
+		case OwnNode:
+			found = r.Address + " on the caller's node"
+		case Nodes, APIServer, Elsewhere:
+		}
+		if r.Authentication != "" {
+			found += " (callers by " + r.Authentication + ")"
 		}
 		if r.Apart != "" {
 			found += " (apart: " + r.Apart + ")"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,9 +37,11 @@ func conflict(a, b map[string]string) bool {
 // Validate checks the model as a whole and returns every error at once, each naming the zone, role or flow.
 //
 // The rules of the architecture: everything not allowed is denied. A connection between tiers goes one tier deeper and is a
-// request by mutual TLS; it never skips a tier, nor goes back. The outside reaches the first tier only, with requests. Into a
+// request by mutual TLS; it never skips a tier, nor goes back. Management requests of a tier by mutual TLS as well, but for services of
+// the cloud that know their callers otherwise. The outside reaches the first tier only, with requests. Into a
 // managing zone lead agents and metrics only, and Kubernetes' own control. No zone reaches the internet unless it says why.
 // Plaintext is for probes, metrics, names and what operators read, never for requests. A pod has one role, an identity one role.
+// Ports of nodes are for load balancers of their zone, and the cloud's API is for management and the platform.
 // Each flow has a reason.
 func (m Model) Validate() error {
 	v := validator{roles: map[string]Role{}, zones: map[Zone]ZoneSpec{}, namespaces: map[string]Zone{}, paths: map[string]string{}}
@@ -62,6 +65,7 @@ func (m Model) Validate() error {
 		seen[f.String()] = true
 		v.flow(f)
 	}
+	v.deliveries(m.Flows)
 	return errors.Join(v.errs...)
 }
 
@@ -185,7 +189,7 @@ func (v *validator) place(r Role, zone ZoneSpec, earlier []Role) {
 		case ours && home != r.Zone && v.zones[home].Class != Managing:
 			v.fail("role %s: it is of zone %s, and apart only a managing zone's namespace may hold it, not %s", r.Name, r.Zone, r.Namespace)
 		}
-	case Nodes, APIServer, Elsewhere:
+	case Nodes, APIServer, Managed, NodePorts, OwnNode, Elsewhere:
 		if r.Namespace != "" || len(r.Labels) > 0 {
 			v.fail("role %s: only pods have a namespace and labels", r.Name)
 		}
@@ -193,8 +197,66 @@ func (v *validator) place(r Role, zone ZoneSpec, earlier []Role) {
 			v.fail("role %s: place %q is not allowed in zone %s", r.Name, r.Place, r.Zone)
 		}
 	default:
-		v.fail("role %s: place %q is not allowed: it must be %s, %s, %s or %s", r.Name, r.Place, Pods, Nodes, APIServer, Elsewhere)
+		v.fail("role %s: place %q is not allowed: it must be %s", r.Name, r.Place, oneOf(places))
 	}
+	v.special(r, zone, earlier)
+}
+
+// special checks what only some places have.
+func (v *validator) special(r Role, zone ZoneSpec, earlier []Role) {
+	if r.Place != Managed && (r.Group != "" || r.Authentication != "") {
+		v.fail("role %s: only what is %s has a group or an authentication of its own", r.Name, Managed)
+	}
+	if r.Place != OwnNode && r.Address != "" {
+		v.fail("role %s: only what is on its caller's %s has an address", r.Name, OwnNode)
+	}
+	if (r.Place == Managed || r.Place == NodePorts || r.Place == OwnNode) && r.SPIFFEPath != "" {
+		v.fail("role %s: SPIFFE path %q is not allowed: what is in place %q has no identity of the deployment", r.Name, r.SPIFFEPath, r.Place)
+	}
+	switch r.Place {
+	case Managed:
+		if r.Group == "" {
+			return
+		}
+		if !label.MatchString(r.Group) {
+			v.fail("role %s: group %q is not allowed: it must be a DNS label of at most 50 characters", r.Name, r.Group)
+		}
+		if _, taken := v.zones[Zone(r.Group)]; taken {
+			v.fail("role %s: group %q is not allowed: it is a zone's", r.Name, r.Group)
+		}
+		for _, other := range earlier {
+			if other.Group == r.Group {
+				v.fail("role %s: group %q is that of role %s", r.Name, r.Group, other.Name)
+			}
+		}
+	case NodePorts:
+		if zone.Class == Underlying {
+			v.fail("role %s: place %q is not allowed in zone %s: its nodes run no pods of the deployment", r.Name, r.Place, r.Zone)
+		}
+		for _, p := range r.Ports {
+			if p.Number < firstNodePort || p.Number > lastNodePort {
+				v.fail("role %s: port %s: %d is not allowed: Kubernetes takes ports of nodes from %d to %d", r.Name, p.Name, p.Number, firstNodePort, lastNodePort)
+			}
+		}
+	case OwnNode:
+		if a, err := netip.ParseAddr(r.Address); err != nil || !a.Is4() || !a.IsLinkLocalUnicast() {
+			v.fail("role %s: address %q is not allowed: it must be a link-local one of IPv4, which is never routed", r.Name, r.Address)
+		}
+	case Pods, Nodes, APIServer, Elsewhere:
+	}
+}
+
+// Kubernetes' default range of ports of nodes (kube-apiserver, --service-node-port-range).
+const firstNodePort, lastNodePort = 30000, 32767
+
+// oneOf lists what is allowed.
+func oneOf[T ~string](allowed []T) string {
+	texts := make([]string, len(allowed))
+	for i, a := range allowed {
+		texts[i] = string(a)
+	}
+	last := len(texts) - 1
+	return strings.Join(texts[:last], ", ") + " or " + texts[last]
 }
 
 func (v *validator) flow(f Flow) {
@@ -218,13 +280,13 @@ func (v *validator) flow(f Flow) {
 		return
 	}
 	switch f.Kind {
-	case Request, Identity:
+	case Request, Identity, Delivery:
 		if port.Protection == Plain {
 			v.fail("flow %s: port %d is plaintext, which a %s must not be", f, port.Number, f.Kind)
 		}
 	case Metrics, Control, Naming:
 	default:
-		v.fail("flow %s: kind %q is not allowed: it must be %s, %s, %s, %s or %s", f, f.Kind, Request, Identity, Metrics, Control, Naming)
+		v.fail("flow %s: kind %q is not allowed: it must be %s", f, f.Kind, oneOf(kinds))
 	}
 	if f.MTLS && port.Protection != MTLS {
 		v.fail("flow %s: it requires mutual TLS, and port %d is %s", f, port.Number, port.Protection)
@@ -235,8 +297,54 @@ func (v *validator) flow(f Flow) {
 	if f.Kind == Control && from.Place == Nodes && to.Place == Pods && v.namespaces[to.Namespace] != "" {
 		v.fail("flow %s: nodes reach their own pods without a flow, and others' pods not as %s", f, f.Kind)
 	}
+	if f.Kind == Request && !f.MTLS && v.zones[from.Zone].Class == Managing && v.zones[to.Zone].Class == Tiered && to.Authentication == "" {
+		v.fail("flow %s: from %s to %s mutual TLS is required", f, from.Zone, to.Zone)
+	}
+	if err := v.ends(from, to, f); err != nil {
+		v.fail("flow %s: %w", f, err)
+	}
 	if err := Crossing(v.zones[from.Zone], v.zones[to.Zone], f); err != nil {
 		v.fail("flow %s: %w", f, err)
+	}
+}
+
+// ends says why the places of two roles do not allow a flow between them.
+func (v *validator) ends(from, to Role, f Flow) error {
+	switch {
+	case from.Place == NodePorts || from.Place == OwnNode:
+		return fmt.Errorf("nothing comes from %s", from.Place)
+	case from.Place == Managed && from.Zone != to.Zone:
+		return fmt.Errorf("what is %s opens connections within its zone only, not from %s to %s", Managed, from.Zone, to.Zone)
+	case (f.Kind == Delivery) != (to.Place == NodePorts):
+		return fmt.Errorf("%s leads to %s and nothing else does", Delivery, NodePorts)
+	case f.Kind == Delivery && from.Place != Managed:
+		return fmt.Errorf("only a load balancer, which is %s, reaches %s", Managed, NodePorts)
+	case to.Place == OwnNode && (from.Place != Pods || f.Kind != Control):
+		return fmt.Errorf("what is on the caller's %s is reached by pods, as %s", OwnNode, Control)
+	case to.Place == Managed && v.zones[to.Zone].Class == Underlying && v.zones[from.Zone].Class == Tiered:
+		return fmt.Errorf("%s has no rights in the cloud that %s stands on", from.Zone, to.Zone)
+	case to.Place == OwnNode && v.zones[from.Zone].Class == Tiered:
+		return fmt.Errorf("%s has no rights that a program of its node would give it", from.Zone)
+	}
+	return nil
+}
+
+// deliveries checks that what a load balancer hands to ports of nodes arrives where it may: it has a flow of its own to pods of the
+// zone, as well protected, for whatever is behind the ports.
+func (v *validator) deliveries(all []Flow) {
+	for _, f := range all {
+		port, ok := v.roles[f.To].Port(f.Port)
+		if f.Kind != Delivery || !ok {
+			continue
+		}
+		if !slices.ContainsFunc(all, func(g Flow) bool {
+			to := v.roles[g.To]
+			behind, ok := to.Port(g.Port)
+			return ok && g.From == f.From && to.Place == Pods && to.Zone == v.roles[f.To].Zone && behind.Protection == port.Protection &&
+				(g.Kind == Request || g.Kind == Identity)
+		}) {
+			v.fail("flow %s: behind it there must be pods of %s to which %s has a flow, with %s", f, v.roles[f.To].Zone, f.From, port.Protection)
+		}
 	}
 }
 
@@ -266,8 +374,6 @@ func Crossing(from, to ZoneSpec, f Flow) error {
 		return fmt.Errorf("%s takes no requests from %s", to.Zone, from.Zone)
 	case from.Class == Tiered && to.Class == Underlying && f.Kind == Control && from.Tier == 1:
 		return fmt.Errorf("%s, which the outside reaches, does not reach the control of %s", from.Zone, to.Zone)
-	case from.Class == Managing && to.Class == Tiered && f.Kind == Request && !f.MTLS:
-		return fmt.Errorf("from %s to %s mutual TLS is required", from.Zone, to.Zone)
 	case from.Class == Underlying && f.Kind == Request:
 		return fmt.Errorf("%s makes no requests of its own to %s", from.Zone, to.Zone)
 	}

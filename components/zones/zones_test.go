@@ -9,51 +9,42 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/zones.md anew")
+var update = flag.Bool("update", false, "write docs/zones.md and docs/zones-aws.md anew")
 
-func TestStandardIsValid(t *testing.T) {
-	if err := Standard(Options{}).Validate(); err != nil {
-		t.Fatal(err)
+// models are those of the platforms, by the page that shows them.
+func models() map[string]Model {
+	return map[string]Model{"zones.md": Standard(Options{}), "zones-aws.md": AWS(Options{})}
+}
+
+func TestTheModelsAreValid(t *testing.T) {
+	for name, m := range models() {
+		if err := m.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
-func TestThePageIsCurrent(t *testing.T) {
-	const file = "../../docs/zones.md"
-	page := Standard(Options{}).Page()
-	if *update {
-		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
+func TestThePagesAreCurrent(t *testing.T) {
+	for name, m := range models() {
+		file, page := "../../docs/"+name, m.Page()
+		if *update {
+			if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		current, err := os.ReadFile(file)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	current, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(current) != page {
-		t.Fatal("docs/zones.md is not what the model says: go test ./components/zones -update")
+		if string(current) != page {
+			t.Errorf("docs/%s is not what the model says: go test ./components/zones -update", name)
+		}
 	}
 }
 
 // Each row changes the model in one way, and the error must name what is wrong.
 func TestRules(t *testing.T) {
-	flow := func(m *Model, name string) *Flow {
-		i := slices.IndexFunc(m.Flows, func(f Flow) bool { return f.String() == name })
-		if i < 0 {
-			t.Fatalf("no flow %s", name)
-		}
-		return &m.Flows[i]
-	}
-	role := func(m *Model, name string) *Role {
-		return &m.Roles[slices.IndexFunc(m.Roles, func(r Role) bool { return r.Name == name })]
-	}
-	zone := func(m *Model, name Zone) *ZoneSpec {
-		return &m.Zones[slices.IndexFunc(m.Zones, func(z ZoneSpec) bool { return z.Zone == name })]
-	}
-	add := func(f Flow) func(*Model) { return func(m *Model) { m.Flows = append(m.Flows, f) } }
-	for name, row := range map[string]struct {
-		change func(*Model)
-		want   []string
-	}{
+	refused(t, func() Model { return Standard(Options{}) }, map[string]change{
 		"a tier is skipped":          {add(Flow{WebGateway, Cache, "mtls", Request, true, "x"}), []string{"flow web-gateway -> cache:mtls", "skips a tier"}},
 		"data calls back":            {add(Flow{Cache, User, "mtls", Request, true, "x"}), []string{"flow cache -> user:mtls", "no deeper"}},
 		"the outside reaches inside": {add(Flow{Clients, Payment, "mtls", Request, true, "x"}), []string{"flow clients -> payment:mtls", "only the first tier"}},
@@ -110,10 +101,35 @@ func TestRules(t *testing.T) {
 		"management without mutual TLS":      {add(Flow{DatabaseOperator, Database, "metrics", Request, false, "x"}), []string{"flow database-operator -> database:metrics"}},
 		"mutual TLS that is not asked for":   {add(Flow{SPIREServer, Cache, "mtls", Request, false, "x"}), []string{"flow spire-server -> cache:mtls", "accepts mutual TLS only"}},
 		"the platform's metrics of the data": {add(Flow{Kubelet, Cache, "http", Request, false, "x"}), []string{"flow kubelet -> cache:http"}},
-	} {
+	})
+}
+
+// A change breaks a model in a way that the error must name.
+type change struct {
+	apply func(*Model)
+	want  []string
+}
+
+func flow(m *Model, name string) *Flow {
+	return &m.Flows[slices.IndexFunc(m.Flows, func(f Flow) bool { return f.String() == name })]
+}
+
+func role(m *Model, name string) *Role {
+	return &m.Roles[slices.IndexFunc(m.Roles, func(r Role) bool { return r.Name == name })]
+}
+
+func zone(m *Model, name Zone) *ZoneSpec {
+	return &m.Zones[slices.IndexFunc(m.Zones, func(z ZoneSpec) bool { return z.Zone == name })]
+}
+
+func add(f Flow) func(*Model) { return func(m *Model) { m.Flows = append(m.Flows, f) } }
+
+func refused(t *testing.T, model func() Model, changes map[string]change) {
+	t.Helper()
+	for name, row := range changes {
 		t.Run(name, func(t *testing.T) {
-			m := Standard(Options{})
-			row.change(&m)
+			m := model()
+			row.apply(&m)
 			err := m.Validate()
 			if err == nil {
 				t.Fatal("it is accepted")

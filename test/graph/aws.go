@@ -1,0 +1,22 @@
+package graph
+
+import "ephemos.dev/deploy/test/awsrules"
+
+// AWSRules finds resources of AWS that it or its provider would refuse.
+func AWSRules(g *Graph) []Finding {
+	var resources []awsrules.Resource
+	for _, r := range g.Resources {
+		if r.Custom {
+			resources = append(resources, awsrules.Resource{Type: r.Type, Name: r.Name, Provider: r.Provider, Inputs: r.Inputs})
+		}
+	}
+	problems, err := awsrules.Check(resources)
+	if err != nil {
+		return []Finding{{nil, err.Error()}}
+	}
+	var findings []Finding
+	for _, p := range problems {
+		findings = append(findings, Finding{nil, p.String()})
+	}
+	return findings
+}
