@@ -122,10 +122,15 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestProtect(t *testing.T) {
-	args := minimal()
-	args.Protect = true
-	for _, r := range record(t, args).All("LoadBalancer") {
-		require.Equal(t, true, r.Object["enableDeletionProtection"])
+	for _, protect := range []bool{false, true} {
+		args := minimal()
+		args.Protect = protect
+		g := record(t, args)
+		for _, r := range g.All("LoadBalancer") {
+			require.Equal(t, protect, r.Object["enableDeletionProtection"])
+			require.Equal(t, protect, r.Protected)
+		}
+		require.Equal(t, protect, g.One(t, "Zone").Protected)
 	}
 }
 

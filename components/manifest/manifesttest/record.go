@@ -27,6 +27,8 @@ type Resource struct {
 	// Dependencies are the names in Pulumi of what the resource depends on,
 	// sorted.
 	Dependencies []string
+	// Protected says that Pulumi refuses to delete the resource.
+	Protected bool
 }
 
 // Graph is what a program registered.
@@ -123,6 +125,7 @@ func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := Resource{Type: args.TypeToken[strings.LastIndex(args.TypeToken, ":")+1:], Name: args.Name, Object: args.Inputs.Mappable()}
+	r.Protected = args.RegisterRPC.GetProtect()
 	for _, urn := range args.RegisterRPC.GetDependencies() {
 		r.Dependencies = append(r.Dependencies, urn[strings.LastIndex(urn, "::")+2:])
 	}

@@ -27,12 +27,13 @@
 // verify the gateways' certificates (no Application Load Balancer does); that it reaches the right ones is up to the security groups.
 //
 // Gateways see the balancer's addresses in the place of their clients'. The client's is the last one in X-Forwarded-For, where the
-// balancer has put it behind whatever the client sent. Limits for each client's address are the web ACL's here.
+// balancer has put it behind whatever the client sent. A gateway takes it from there when the public subnets are its TrustedProxies, and
+// otherwise holds the balancer for one client, whose requests it bounds.
 //
 // # When a gateway leaves
 //
-// The balancer notices within unhealthyAfter. For as long, a gateway that is told to stop has to go on answering, and its health path has
-// to say no.
+// The balancer notices within UnhealthyAfter. For longer, a gateway that is told to stop has to go on answering, and its health path has
+// to say no (gateway.Args: DrainDelay, HealthPath).
 package edge
 
 import (

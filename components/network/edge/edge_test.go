@@ -143,10 +143,15 @@ func TestAccessLogs(t *testing.T) {
 }
 
 func TestProtect(t *testing.T) {
-	args := minimal()
-	args.Protect = true
-	g := record(t, args)
-	require.Equal(t, true, g.One(t, "LoadBalancer").Object["enableDeletionProtection"])
+	for _, protect := range []bool{false, true} {
+		args := minimal()
+		args.Protect = protect
+		g := record(t, args)
+		require.Equal(t, protect, g.One(t, "LoadBalancer").Object["enableDeletionProtection"])
+		require.Equal(t, protect, g.One(t, "LoadBalancer").Protected)
+		require.Equal(t, protect, g.One(t, "LogGroup").Protected)
+		require.False(t, g.All("TargetGroup")[0].Protected, "it holds nothing")
+	}
 }
 
 func TestWebACL(t *testing.T) {
