@@ -195,6 +195,9 @@ func TestRefuses(t *testing.T) {
 		require.ErrorContains(t, err, key+`: "`)
 	}
 	require.Error(t, refused(t, nil))
+	args := minimal()
+	args.SubnetIDs = pulumi.ToStringArray([]string{"subnet-a"})
+	require.ErrorContains(t, refused(t, args), `subnetIDs: "1" is not allowed`)
 }
 
 func refused(t *testing.T, args *Args) error {

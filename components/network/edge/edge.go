@@ -64,6 +64,8 @@ const (
 	nameLimit = 32
 	// hostLimit is AWS' for the pattern of a rule.
 	hostLimit = 128
+	// minSubnets is AWS', for an Application Load Balancer.
+	minSubnets = 2
 	// maxHosts is AWS' number of rules of a listener, without the default one, unless the quota is raised.
 	maxHosts = 100
 
@@ -193,6 +195,10 @@ func (a Args) validate() error {
 		if !required.set {
 			fail(required.key, "", "set")
 		}
+	}
+	// How many there are is known when they are a list, whatever its elements.
+	if ids, ok := a.SubnetIDs.(pulumi.StringArray); ok && len(ids) < minSubnets {
+		fail("subnetIDs", len(ids), fmt.Sprintf("at least %d subnets, in different availability zones", minSubnets))
 	}
 	if !logPrefix.MatchString(a.AccessLogPrefix) || strings.Contains(a.AccessLogPrefix, "AWSLogs") {
 		fail("accessLogPrefix", a.AccessLogPrefix, "of letters, digits and -_./, without slashes at its ends and without AWSLogs")

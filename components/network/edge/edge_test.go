@@ -247,6 +247,10 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	require.Error(t, refused(t, nil))
 
 	args := minimal()
+	args.SubnetIDs = pulumi.ToStringArray([]string{"subnet-a"})
+	require.ErrorContains(t, refused(t, args), `subnetIDs: "1" is not allowed`)
+
+	args = minimal()
 	args.AccessLogBucket, args.AccessLogPrefix = pulumi.String("logs"), "/edge/"
 	require.ErrorContains(t, refused(t, args), `accessLogPrefix: "/edge/"`)
 }
