@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"ephemos.dev/deploy/stacks"
+	"ephemos.dev/deploy/stacks/aws"
 	"ephemos.dev/deploy/test/graph"
 )
 
@@ -87,14 +88,12 @@ var errFailed = errors.New("the preview found errors")
 // StackOptions are the options of a preview of one of the repository's stacks. root is the repository's root folder, overrides are
 // configuration values under full keys that replace the stack's.
 func StackOptions(root, stack string, overrides map[string]string) (Options, error) {
-	file, err := graph.StackConfig(root, stack)
+	config, err := graph.Configuration(root, stack)
 	if err != nil {
 		return Options{}, err
 	}
-	config := graph.Placeholders(root)
-	maps.Copy(config, file)
 	maps.Copy(config, overrides)
-	return Options{Stack: stack, Config: config, Program: stacks.Program(config)}, nil
+	return Options{Stack: stack, Config: config, Program: stacks.Program(config, aws.Platform)}, nil
 }
 
 // Run previews. It returns a Result together with the error when the engine came so far.
