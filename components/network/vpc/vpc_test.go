@@ -408,7 +408,9 @@ func TestDNSAnswersWhatIsNeeded(t *testing.T) {
 	// answers says what the rules say of a name, by priority.
 	answers := func(name string) bool {
 		rules := g.All("ResolverFirewallRule")
-		slices.SortFunc(rules, func(a, b manifesttest.Resource) int { return number(a.Object["priority"]) - number(b.Object["priority"]) })
+		slices.SortFunc(rules, func(a, b manifesttest.Resource) int {
+			return number(a.Object["priority"]) - number(b.Object["priority"])
+		})
 		for _, r := range rules {
 			for _, domain := range domains[text(r, "firewallDomainListId")] {
 				suffix, wild := strings.CutPrefix(domain.(string), "*")
