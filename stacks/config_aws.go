@@ -1,10 +1,12 @@
 package stacks
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/mail"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,6 +45,7 @@ const (
 	keyDetectorID        = "guardDutyDetectorID"
 	keyBaseline          = "accountBaseline"
 	keyRequestLimit      = "requestLimit"
+	keyDatabaseCAFile    = "databaseCAFile"
 )
 
 // PlatformAWS builds the foundation on AWS and deploys onto the cluster in it.
@@ -77,6 +80,8 @@ type AWS struct {
 	Baseline bool
 	// RequestLimit is how many requests one address may send in five minutes.
 	RequestLimit int
+	// DatabaseCAs are the certificates, PEM, of the CAs that sign the certificates of RDS.
+	DatabaseCAs string
 }
 
 // AWSProfile is what differs between environments on AWS.
@@ -176,6 +181,7 @@ var awsKeys = []key{
 		matching(func(c *Config) *string { return &c.AWS.DetectorID }, detectorID, "the 32 hexadecimal digits of a detector")},
 	{keyBaseline, "true or false. Also make what an account has once: Security Hub with its standards, and the Config recorder.", "false", "",
 		boolean(func(c *Config) *bool { return &c.AWS.Baseline })},
+	{keyDatabaseCAFile, "Path of AWS' bundle of the CAs of RDS, PEM, for the region (truststore.pki.rds.amazonaws.com/<region>/<region>-bundle.pem): the SPIRE servers believe no other database.", "", "none; required on aws", nil},
 	{keyRequestLimit, "Integer, 10 to 2000000000. Requests that one address may send to the edge in five minutes.", "2000", "",
 		integer(func(c *Config) *int { return &c.AWS.RequestLimit }, 10, 2_000_000_000)},
 }
@@ -203,15 +209,36 @@ func (p *parser) platformKeys() {
 	if p.config.Platform != PlatformAWS {
 		return
 	}
-	for name, allowed := range map[string]string{
-		keyRegion: "a region such as eu-central-1", keyBackupRegion: "a region such as eu-west-1", keyAccountID: "the 12 digits of an account",
-		keyAdministrators: "ARNs of IAM roles or users", keyEdgeCertificate: "the ARN of an ACM certificate in the region",
+	for _, required := range []struct{ name, allowed string }{
+		{keyRegion, "a region such as eu-central-1"}, {keyBackupRegion, "a region such as eu-west-1"}, {keyAccountID, "the 12 digits of an account"},
+		{keyAdministrators, "ARNs of IAM roles or users"}, {keyEdgeCertificate, "the ARN of an ACM certificate in the region"},
 	} {
-		if p.value(name) == "" {
-			p.refuse(name, "", allowed)
+		if p.value(required.name) == "" {
+			p.refuse(required.name, "", required.allowed)
 		}
 	}
+	p.databaseCAs()
 	p.awsConsistent()
+}
+
+// databaseCAs reads the bundle of the database's CAs.
+func (p *parser) databaseCAs() {
+	const allowed = "the path of a file with certificates in PEM, such as AWS' bundle of the CAs of RDS for the region"
+	file := p.value(keyDatabaseCAFile)
+	if file == "" {
+		p.refuse(keyDatabaseCAFile, "", allowed)
+		return
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		p.refuse(keyDatabaseCAFile, file, allowed+": "+reason(err).Error())
+		return
+	}
+	if block, _ := pem.Decode(content); block == nil || block.Type != "CERTIFICATE" {
+		p.refuse(keyDatabaseCAFile, file, allowed+": it holds none")
+		return
+	}
+	p.config.AWS.DatabaseCAs = string(content)
 }
 
 // awsConsistent checks what keys of aws demand of each other.

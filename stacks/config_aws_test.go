@@ -19,6 +19,7 @@ func parseAWS(t *testing.T, changes map[string]string) (*Config, error) {
 		"accountID":          "111122223333",
 		"administrators":     "arn:aws:iam::111122223333:role/deployer",
 		"edgeCertificateARN": "arn:aws:acm:eu-central-1:111122223333:certificate/00000000-0000-4000-8000-000000000000",
+		"databaseCAFile":     written(t, "cas.pem", "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"),
 	}
 	maps.Copy(values, changes)
 	return parse(t, values)
@@ -74,6 +75,7 @@ func TestParseAWSRefuses(t *testing.T) {
 		"too few operations":            {map[string]string{"databaseStorageGiB": "10000"}, []string{"ephemos:databaseIOPS", "3000", "10000"}},
 		"short-lived CA, long CA":       {map[string]string{"caUsage": "SHORT_LIVED_CERTIFICATE", "caTTL": "240h"}, []string{"ephemos:caTTL", "240h", "168h"}},
 		"a kubeconfig":                  {map[string]string{"kubeconfig": "/home/me/.kube/config"}, []string{"ephemos:kubeconfig", "no value unless ephemos:platform is kubernetes"}},
+		"no file of CAs":                {map[string]string{"databaseCAFile": "/does/not/exist"}, []string{"ephemos:databaseCAFile", "/does/not/exist", "no such file"}},
 		"no mail address":               {map[string]string{"securityContacts": "everyone"}, []string{"ephemos:securityContacts", "everyone"}},
 	} {
 		t.Run(name, func(t *testing.T) {

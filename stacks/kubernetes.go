@@ -12,6 +12,7 @@ import (
 	"ephemos.dev/deploy/components/detection"
 	"ephemos.dev/deploy/components/gateway"
 	"ephemos.dev/deploy/components/loadbalancer"
+	"ephemos.dev/deploy/components/loadbalancer/nodeports"
 	"ephemos.dev/deploy/components/postgres"
 	"ephemos.dev/deploy/components/queue"
 	"ephemos.dev/deploy/components/segmentation"
@@ -63,8 +64,10 @@ type Managed struct {
 	EntryAddress   string
 	EntryNodePorts [2]int
 	EntryCIDRs     []string
-	// GatewayNodePorts are the ports of the nodes to which the platform hands the connections of clients, by the name of the gateway.
+	// GatewayNodePorts are the ports of the nodes to which the platform hands clients' requests, by the name of the gateway, from
+	// EdgeCIDRs.
 	GatewayNodePorts map[string]int
+	EdgeCIDRs        []string
 	// DatabaseHost is the output of that name.
 	DatabaseHost pulumi.StringInput
 }
@@ -249,6 +252,10 @@ func (d *composition) servers() (servers *server.Server, databaseHost pulumi.Str
 // them by.
 func (d *composition) entry() (address string, err error) {
 	c := d.config
+	if managed := d.base.Managed; managed != nil {
+		_, err := nodeports.New(d.ctx, "spire-entry", &nodeports.Args{Namespace: serverNamespace, NodePorts: managed.EntryNodePorts}, d.after(d.namespaces)...)
+		return managed.EntryAddress, err
+	}
 	args := &loadbalancer.Args{
 		Namespace: serverNamespace, Image: c.Images.Ref(imageHAProxy), Servers: c.Profile.ServerReplicas, Spread: c.Profile.Spread,
 	}
@@ -303,6 +310,9 @@ func (d *composition) plan() identified {
 		}
 		if c.EdgeSecret != "" {
 			args.EdgeSecret = pulumi.String(c.EdgeSecret)
+		}
+		if managed := d.base.Managed; managed != nil {
+			args.ServiceType = gateway.NodePort // EDGE
 		}
 		return args
 	}

@@ -134,7 +134,7 @@ func (a ArchiveArgs) validate() error {
 	errs := []error{
 		check.TrustDomain("trustDomain", a.TrustDomain), check.Account("accountId", a.AccountID),
 		check.Regions("region", a.Region, "backupRegion", a.BackupRegion), check.Set("backupProvider", a.BackupProvider),
-		check.Set("keyArn", a.KeyARN), check.Set("backupKeyArn", a.BackupKeyARN), check.OneOf("mode", a.Mode, Compliance, Governance),
+		check.Key("keyArn", a.KeyARN, a.Region), check.Key("backupKeyArn", a.BackupKeyARN, a.BackupRegion), check.OneOf("mode", a.Mode, Compliance, Governance),
 		check.Between("retentionDays", a.RetentionDays, 1, 36500), check.Between("archiveAfterDays", a.ArchiveAfterDays, 1, 36500),
 		check.Between("accessLogDays", a.AccessLogDays, 1, 36500), trailName("trailName", a.TrailName),
 	}

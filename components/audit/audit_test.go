@@ -261,7 +261,7 @@ func TestAnEnvironmentCanBeRemoved(t *testing.T) {
 
 func TestTrail(t *testing.T) {
 	g := record(t, func(_ *ArchiveArgs, trail *TrailArgs) { trail.Insights = true })
-	r := g.One(t, "Trail")
+	r := named(t, g, "Trail", "t-trail")
 	require.True(t, r.Protect)
 	for path, want := range map[string]any{
 		"name": "prod-company-com", "s3BucketName": archiveBucket, "kmsKeyId": key, "isMultiRegionTrail": true,
@@ -287,7 +287,7 @@ func TestTrail(t *testing.T) {
 
 // TestTheTrailDoesNotRecordItself evaluates the selectors as CloudTrail does.
 func TestTheTrailDoesNotRecordItself(t *testing.T) {
-	selectors := record(t, nil).One(t, "Trail").Object["advancedEventSelectors"].([]any)
+	selectors := named(t, record(t, nil), "Trail", "t-trail").Object["advancedEventSelectors"].([]any)
 	recorded := func(event map[string]string) bool {
 		for _, s := range selectors {
 			all := true
@@ -353,6 +353,7 @@ func TestRefusesArguments(t *testing.T) {
 		{"a retention of nothing", func(a *ArchiveArgs) { a.RetentionDays = 0 }, []string{"retentionDays"}},
 		{"expiry before the lock ends", func(a *ArchiveArgs) { a.ExpireDays = 400 }, []string{"expireDays"}},
 		{"same region", func(a *ArchiveArgs) { a.BackupRegion = a.Region }, []string{"backupRegion"}},
+		{"keys of other regions", func(a *ArchiveArgs) { a.KeyARN, a.BackupKeyARN = a.BackupKeyARN, a.KeyARN }, []string{"keyArn", "backupKeyArn"}},
 		{"mode", func(a *ArchiveArgs) { a.Mode = "compliance" }, []string{"mode"}},
 		{"long name", func(a *ArchiveArgs) { a.TrustDomain = strings.Repeat("a", 37) }, []string{"trustDomain"}},
 		{"force destroy in compliance mode", func(a *ArchiveArgs) { a.Protect, a.ForceDestroy = false, true }, []string{"forceDestroy"}},

@@ -74,7 +74,7 @@ func (a TrailArgs) validate() error {
 	return errors.Join(
 		check.TrustDomain("trustDomain", a.TrustDomain), trailName("name", a.Name), check.Account("accountId", a.AccountID),
 		check.Region("region", a.Region), check.Set("bucketName", a.BucketName), check.Set("bucketArn", a.BucketARN),
-		check.Set("replicaArn", a.ReplicaARN), check.Set("keyArn", a.KeyARN), check.Set("logKeyArn", a.LogKeyARN),
+		check.Set("replicaArn", a.ReplicaARN), check.Key("keyArn", a.KeyARN, a.Region), check.Key("logKeyArn", a.LogKeyARN, a.Region),
 		check.LogRetention("logRetentionDays", a.LogRetentionDays),
 	)
 }

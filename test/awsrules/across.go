@@ -36,12 +36,13 @@ const (
 	quotaRules      = 100
 )
 
-// unique says which inputs, taken together, no two resources of a type may have in common. Rules are those of one provider's region.
+// unique says which inputs, taken together, no two resources of a type may have in common, within one provider's region. Of an input
+// with an exclamation mark, or the first one, it says nothing when it is absent; any other may be absent from both.
 var unique = map[string][][]string{
 	"aws:ec2/networkAclRule:NetworkAclRule":                           {{"networkAclId", "egress", "ruleNumber"}},
 	"aws:ec2/networkAclAssociation:NetworkAclAssociation":             {{"subnetId"}},
 	"aws:ec2/routeTableAssociation:RouteTableAssociation":             {{"subnetId"}, {"gatewayId"}},
-	"aws:ec2/route:Route":                                             {{"routeTableId", "destinationCidrBlock"}, {"routeTableId", "destinationPrefixListId"}, {"routeTableId", "destinationIpv6CidrBlock"}},
+	"aws:ec2/route:Route":                                             {{"routeTableId", "!destinationCidrBlock"}, {"routeTableId", "!destinationPrefixListId"}, {"routeTableId", "!destinationIpv6CidrBlock"}},
 	"aws:ec2/internetGateway:InternetGateway":                         {{"vpcId"}},
 	"aws:ec2/securityGroup:SecurityGroup":                             {{"vpcId", "name"}},
 	"aws:ec2/vpcEndpoint:VpcEndpoint":                                 {{"vpcId", "serviceName", "vpcEndpointType"}},
@@ -181,9 +182,11 @@ func identity(s *subject, inputs []string) (key string, ok bool) {
 		key += "|" + s.Provider
 	}
 	for i, input := range inputs {
+		input, must := strings.CutPrefix(input, "!")
+		key += "|" + input
 		n := s.inputs.get(input)
 		switch {
-		case n == nil && i == 0:
+		case n == nil && (must || i == 0):
 			return "", false
 		case n == nil:
 			key += "|"

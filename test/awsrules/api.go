@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -101,11 +102,4 @@ func bounds(s *subject, n *node, rule Rule, size float64, low, high *float64, un
 	}
 }
 
-func contains(list []string, value string) bool {
-	for _, e := range list {
-		if e == value {
-			return true
-		}
-	}
-	return false
-}
+func contains(list []string, value string) bool { return slices.Contains(list, value) }

@@ -55,12 +55,15 @@ type Problem struct {
 	Source string
 }
 
-func (p Problem) String() string {
+func (p Problem) String() string { return p.Type + " " + p.Name + ": " + p.Detail() }
+
+// Detail is what is wrong, without the resource.
+func (p Problem) Detail() string {
 	path := p.Path
 	if path != "" {
 		path += ": "
 	}
-	return fmt.Sprintf("%s %s: %s%s [%s; %s]", p.Type, p.Name, path, p.Text, p.Rule, p.Source)
+	return fmt.Sprintf("%s%s [%s; %s]", path, p.Text, p.Rule, p.Source)
 }
 
 var findSDK = sync.OnceValues(sdk.Find)

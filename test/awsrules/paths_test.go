@@ -66,7 +66,7 @@ func TestRulesAreOfInputs(t *testing.T) {
 		try(typ, func(s *subject) {
 			for _, key := range keys {
 				for _, input := range key {
-					s.inputs.get(input)
+					s.inputs.get(strings.TrimPrefix(input, "!"))
 				}
 			}
 		})

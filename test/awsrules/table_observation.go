@@ -30,7 +30,7 @@ var observation = table{"AWS CloudWatch, EventBridge and SNS", map[string][]chec
 		length("name", 1, 255), atMostOne("", "statistic", "extendedStatistic"), atMostOne("", "metricName", "metricQueries"), atMostOne("", "threshold", "thresholdMetricId"),
 		enum("treatMissingData", "missing", "ignore", "breaching", "notBreaching"), enum("evaluateLowSampleCountPercentiles", "evaluate", "ignore"),
 		enum("statistic", "SampleCount", "Average", "Sum", "Minimum", "Maximum"), between("evaluationPeriods", 1, 1e6), between("datapointsToAlarm", 1, 1e6),
-		arnOrAction("alarmActions"), arnOrAction("okActions"), arnOrAction("insufficientDataActions"), count("alarmActions", 0, 5), count("okActions", 0, 5), count("insufficientDataActions", 0, 5),
+		arn("alarmActions"), arn("okActions"), arn("insufficientDataActions"), count("alarmActions", 0, 5), count("okActions", 0, 5), count("insufficientDataActions", 0, 5),
 		func(s *subject) {
 			n := s.inputs
 			if !n.set("metricQueries") {
@@ -135,9 +135,6 @@ var observation = table{"AWS CloudWatch, EventBridge and SNS", map[string][]chec
 		},
 	},
 }}
-
-// arnOrAction: what an alarm does is an ARN, that of a service's action included.
-func arnOrAction(path string) check { return arn(path) }
 
 // leaves calls report for each value of an event pattern that is neither a list nor an object.
 func leaves(v map[string]any, report func(string, any), path string) {

@@ -16,9 +16,8 @@ import (
 	"ephemos.dev/deploy/test/connectivity"
 )
 
-// withRefund is the standard model with one service more, which the web gateway may call.
-func withRefund() zones.Model {
-	m := zones.Standard(zones.Options{})
+// withRefund is a model with one service more, which the web gateway may call.
+func withRefund(m zones.Model) zones.Model {
 	m.Roles = append(m.Roles, zones.Role{
 		Name: "refund", Title: "Refunds", Zone: zones.Application, Place: zones.Pods, Namespace: zones.NamespaceServices,
 		Labels: map[string]string{"app.kubernetes.io/name": "refund"}, SPIFFEPath: "/workload/refund-service",
@@ -30,12 +29,22 @@ func withRefund() zones.Model {
 
 // A service that is added to the model, and nowhere else, is in everything that is made from it.
 func TestANewServiceIsEverywhere(t *testing.T) {
+	everywhere(t, zones.Standard)
+	everywhere(t, zones.AWS)
+}
+
+func everywhere(t *testing.T, base func(zones.Options) zones.Model) {
+	t.Helper()
 	addresses := network.Addresses{
 		zones.DMZ: netip.MustParsePrefix("10.0.0.0/20"), zones.Application: netip.MustParsePrefix("10.0.16.0/20"),
 		zones.Data: netip.MustParsePrefix("10.0.32.0/20"), zones.Management: netip.MustParsePrefix("10.0.48.0/20"),
 		zones.Platform: netip.MustParsePrefix("10.0.64.0/20"),
 	}
-	ranges := segmentation.Ranges{Nodes: []string{"10.89.0.128/25"}, APIServer: []string{"10.89.0.1/32"}, Pods: []string{"10.244.0.0/16"}}
+	ranges := segmentation.Ranges{Nodes: []string{"10.89.0.128/25"}, APIServer: []string{"10.89.0.1/32"}, Pods: []string{"10.244.0.0/16"},
+		Managed: map[zones.Zone][]string{}}
+	for zone, prefix := range addresses {
+		ranges.Managed[zone] = []string{prefix.String()}
+	}
 	topology := connectivity.Topology{Endpoints: []connectivity.Endpoint{
 		{Name: "dmz/web", Place: zones.Pods, Namespace: zones.NamespaceDMZ, Node: "node-a", Address: netip.MustParseAddr("10.244.1.2"),
 			Labels: map[string]string{"app.kubernetes.io/name": "gateway", "app.kubernetes.io/instance": "web-gateway"}},
@@ -88,7 +97,7 @@ func TestANewServiceIsEverywhere(t *testing.T) {
 			})
 		},
 	} {
-		assert.False(t, shows(zones.Standard(zones.Options{})), "%s: without the service", name)
-		assert.True(t, shows(withRefund()), "%s: with the service", name)
+		assert.False(t, shows(base(zones.Options{})), "%s: without the service", name)
+		assert.True(t, shows(withRefund(base(zones.Options{}))), "%s: with the service", name)
 	}
 }

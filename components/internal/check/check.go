@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
 var (
@@ -88,6 +90,18 @@ func LogRetention(field string, value int) error {
 func Set(field string, value any) error {
 	if v := reflect.ValueOf(value); value == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		return refuse(field, "", "set")
+	}
+	return nil
+}
+
+// Key checks the ARN of a key that has to be in a region. One that is not known yet is not looked at.
+func Key(field string, value pulumi.StringInput, region string) error {
+	arn, plain := value.(pulumi.String)
+	if !plain {
+		return Set(field, value)
+	}
+	if !strings.HasPrefix(string(arn), "arn:aws:kms:"+region+":") {
+		return refuse(field, string(arn), "the ARN of a key in "+region)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package check
 import (
 	"testing"
 
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 )
 
@@ -34,6 +35,10 @@ func TestChecks(t *testing.T) {
 		"odd":                   {LogRetention("f", 366), false},
 		"set":                   {Set("f", 1), true},
 		"nil":                   {Set("f", nil), false},
+		"key":                   {Key("f", pulumi.String("arn:aws:kms:eu-central-1:123456789012:key/1"), "eu-central-1"), true},
+		"key that is not known": {Key("f", pulumi.String("x").ToStringOutput(), "eu-central-1"), true},
+		"key elsewhere":         {Key("f", pulumi.String("arn:aws:kms:eu-west-1:123456789012:key/1"), "eu-central-1"), false},
+		"no key":                {Key("f", nil, "eu-central-1"), false},
 		"nil pointer":           {Set("f", none), false},
 	} {
 		if c.ok {

@@ -75,6 +75,8 @@ const (
 
 	// nameLimit is AWS' for balancers and target groups.
 	nameLimit = 32
+	// minSubnets is ours: AWS would take one, which could be lost.
+	minSubnets = 2
 
 	// In seconds; the package's comment says why.
 	idleTimeout  = 350
@@ -164,6 +166,10 @@ func (a Args) validate() error {
 		if !required.set {
 			fail(required.key, "", "set")
 		}
+	}
+	// How many there are is known when they are a list, whatever its elements.
+	if ids, ok := a.SubnetIDs.(pulumi.StringArray); ok && len(ids) < minSubnets {
+		fail("subnetIDs", len(ids), fmt.Sprintf("at least %d subnets, in different availability zones", minSubnets))
 	}
 	for i, p := range a.NodePorts {
 		if p < firstNodePort || p > lastNodePort {

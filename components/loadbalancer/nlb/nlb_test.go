@@ -122,10 +122,15 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestProtect(t *testing.T) {
-	args := minimal()
-	args.Protect = true
-	for _, r := range record(t, args).All("LoadBalancer") {
-		require.Equal(t, true, r.Object["enableDeletionProtection"])
+	for _, protect := range []bool{false, true} {
+		args := minimal()
+		args.Protect = protect
+		g := record(t, args)
+		for _, r := range g.All("LoadBalancer") {
+			require.Equal(t, protect, r.Object["enableDeletionProtection"])
+			require.Equal(t, protect, r.Protect)
+		}
+		require.Equal(t, protect, g.One(t, "Zone").Protect)
 	}
 }
 
@@ -190,6 +195,9 @@ func TestRefuses(t *testing.T) {
 		require.ErrorContains(t, err, key+`: "`)
 	}
 	require.Error(t, refused(t, nil))
+	args := minimal()
+	args.SubnetIDs = pulumi.ToStringArray([]string{"subnet-a"})
+	require.ErrorContains(t, refused(t, args), `subnetIDs: "1" is not allowed`)
 }
 
 func refused(t *testing.T, args *Args) error {

@@ -27,12 +27,13 @@
 // verify the gateways' certificates (no Application Load Balancer does); that it reaches the right ones is up to the security groups.
 //
 // Gateways see the balancer's addresses in the place of their clients'. The client's is the last one in X-Forwarded-For, where the
-// balancer has put it behind whatever the client sent. Limits for each client's address are the web ACL's here.
+// balancer has put it behind whatever the client sent. A gateway takes it from there when the public subnets are its TrustedProxies, and
+// otherwise holds the balancer for one client, whose requests it bounds.
 //
 // # When a gateway leaves
 //
-// The balancer notices within unhealthyAfter. For as long, a gateway that is told to stop has to go on answering, and its health path has
-// to say no.
+// The balancer notices within UnhealthyAfter. For longer, a gateway that is told to stop has to go on answering, and its health path has
+// to say no (gateway.Args: DrainDelay, HealthPath).
 package edge
 
 import (
@@ -63,6 +64,8 @@ const (
 	nameLimit = 32
 	// hostLimit is AWS' for the pattern of a rule.
 	hostLimit = 128
+	// minSubnets is AWS', for an Application Load Balancer.
+	minSubnets = 2
 	// maxHosts is AWS' number of rules of a listener, without the default one, unless the quota is raised.
 	maxHosts = 100
 
@@ -192,6 +195,10 @@ func (a Args) validate() error {
 		if !required.set {
 			fail(required.key, "", "set")
 		}
+	}
+	// How many there are is known when they are a list, whatever its elements.
+	if ids, ok := a.SubnetIDs.(pulumi.StringArray); ok && len(ids) < minSubnets {
+		fail("subnetIDs", len(ids), fmt.Sprintf("at least %d subnets, in different availability zones", minSubnets))
 	}
 	if !logPrefix.MatchString(a.AccessLogPrefix) || strings.Contains(a.AccessLogPrefix, "AWSLogs") {
 		fail("accessLogPrefix", a.AccessLogPrefix, "of letters, digits and -_./, without slashes at its ends and without AWSLogs")

@@ -143,10 +143,15 @@ func TestAccessLogs(t *testing.T) {
 }
 
 func TestProtect(t *testing.T) {
-	args := minimal()
-	args.Protect = true
-	g := record(t, args)
-	require.Equal(t, true, g.One(t, "LoadBalancer").Object["enableDeletionProtection"])
+	for _, protect := range []bool{false, true} {
+		args := minimal()
+		args.Protect = protect
+		g := record(t, args)
+		require.Equal(t, protect, g.One(t, "LoadBalancer").Object["enableDeletionProtection"])
+		require.Equal(t, protect, g.One(t, "LoadBalancer").Protect)
+		require.Equal(t, protect, g.One(t, "LogGroup").Protect)
+		require.False(t, g.All("TargetGroup")[0].Protect, "it holds nothing")
+	}
 }
 
 func TestWebACL(t *testing.T) {
@@ -242,6 +247,10 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	require.Error(t, refused(t, nil))
 
 	args := minimal()
+	args.SubnetIDs = pulumi.ToStringArray([]string{"subnet-a"})
+	require.ErrorContains(t, refused(t, args), `subnetIDs: "1" is not allowed`)
+
+	args = minimal()
 	args.AccessLogBucket, args.AccessLogPrefix = pulumi.String("logs"), "/edge/"
 	require.ErrorContains(t, refused(t, args), `accessLogPrefix: "/edge/"`)
 }

@@ -14,10 +14,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -76,11 +78,11 @@ type SDK struct {
 	types    map[string]*Type
 }
 
+// pkg are the types of one package.
 type pkg struct {
-	structs map[string]*ast.StructType
-	// named are types that are no structures, such as the strings of an enumeration.
-	named map[string]ast.Expr
-	built map[string]*Type
+	// source are the declarations, by name, not parsed yet: there are many more than anybody asks for.
+	source map[string]string
+	built  map[string]*Type
 }
 
 // Find returns the SDK that the module of the current folder requires.
@@ -122,20 +124,23 @@ func (s *SDK) Inputs(typ string) (*Type, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", typ, err)
 	}
-	tree, err := parse(filepath.Join(s.dir, module, file+".go"))
+	text, own, err := read(filepath.Join(s.dir, module, file+".go"))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", typ, err)
 	}
-	own := collect(tree)
 	name := strings.ToLower(parts[2][:1]) + parts[2][1:] + "Args"
-	fields, ok := own.structs[name]
+	declaration, ok := own[name]
 	if !ok {
 		return nil, fmt.Errorf("%s: the SDK has no structure %s", typ, name)
 	}
-	t := p.object(fields)
-	for _, required := range requiredArguments(tree) {
+	t := &Type{Kind: Object, Properties: map[string]*Property{}}
+	if err := p.declared(t, declaration); err != nil {
+		return nil, fmt.Errorf("%s: %w", typ, err)
+	}
+	// What the constructor refuses to do without. The structures do not tell for lists.
+	for _, required := range demand.FindAllStringSubmatch(text, -1) {
 		for _, property := range t.Properties {
-			if strings.EqualFold(property.Name, required) {
+			if strings.EqualFold(property.Name, required[1]) {
 				property.Required = true
 			}
 		}
@@ -144,84 +149,80 @@ func (s *SDK) Inputs(typ string) (*Type, error) {
 	return t, nil
 }
 
-// pkg parses the nested types of one package.
+var demand = regexp.MustCompile(`"invalid value for required argument '(\w+)'"`)
+
+// pkg reads the nested types of one package.
 func (s *SDK) pkg(module string) (*pkg, error) {
 	if p, ok := s.packages[module]; ok {
 		return p, nil
 	}
-	p := &pkg{structs: map[string]*ast.StructType{}, named: map[string]ast.Expr{}, built: map[string]*Type{}}
+	p := &pkg{source: map[string]string{}, built: map[string]*Type{}}
 	// The types of large packages are in several files.
 	files, err := filepath.Glob(filepath.Join(s.dir, module, "pulumi*.go"))
 	if err != nil {
 		return nil, err
 	}
 	for _, file := range files {
-		tree, err := parse(file)
+		_, found, err := read(file)
 		if err != nil {
 			return nil, err
 		}
-		found := collect(tree)
-		for name, fields := range found.structs {
-			p.structs[name] = fields
-		}
-		for name, expr := range found.named {
-			p.named[name] = expr
-		}
+		maps.Copy(p.source, found)
 	}
 	s.packages[module] = p
 	return p, nil
 }
 
-func parse(file string) (*ast.File, error) {
-	source, err := os.ReadFile(file)
+// read returns a file and the type declarations in it, by name. The files are formatted, so a declaration that has a brace ends with
+// one at the beginning of a line.
+func read(file string) (text string, declarations map[string]string, err error) {
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return parser.ParseFile(token.NewFileSet(), file, source, parser.ParseComments|parser.SkipObjectResolution)
-}
-
-func collect(tree *ast.File) *pkg {
-	p := &pkg{structs: map[string]*ast.StructType{}, named: map[string]ast.Expr{}}
-	for _, decl := range tree.Decls {
-		general, ok := decl.(*ast.GenDecl)
-		if !ok || general.Tok != token.TYPE {
-			continue
+	text, declarations = string(data), map[string]string{}
+	for rest := text; ; {
+		_, after, ok := strings.Cut(rest, "\ntype ")
+		if !ok {
+			return text, declarations, nil
 		}
-		for _, spec := range general.Specs {
-			named, ok := spec.(*ast.TypeSpec)
-			if !ok {
-				continue
-			}
-			if fields, ok := named.Type.(*ast.StructType); ok {
-				p.structs[named.Name.Name] = fields
-			} else {
-				p.named[named.Name.Name] = named.Type
-			}
+		end := strings.Index(after, "\n")
+		if end < 0 {
+			return text, declarations, nil
 		}
+		if strings.HasSuffix(after[:end], "{") {
+			if end = strings.Index(after, "\n}"); end < 0 {
+				return "", nil, fmt.Errorf("%s: a declaration does not end", file)
+			}
+			end += 2
+		}
+		name, _, _ := strings.Cut(after[:end], " ")
+		declarations[name] = after[:end]
+		rest = after[end:]
 	}
-	return p
 }
 
-// requiredArguments are the names that the constructor of a resource refuses to do without. The structures do not tell for lists.
-func requiredArguments(tree *ast.File) []string {
-	const before = "invalid value for required argument '"
-	var names []string
-	ast.Inspect(tree, func(n ast.Node) bool {
-		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-			if text := strings.Trim(literal.Value, `"`); strings.HasPrefix(text, before) {
-				names = append(names, strings.TrimSuffix(strings.TrimPrefix(text, before), "'"))
-			}
-		}
-		return true
-	})
-	return names
-}
-
-// object makes a Type of a structure.
-func (p *pkg) object(fields *ast.StructType) *Type {
-	t := &Type{Kind: Object, Properties: map[string]*Property{}}
-	p.fill(t, fields)
-	return t
+// declared fills a type from a declaration, or makes it that of the type that the declaration names.
+func (p *pkg) declared(t *Type, declaration string) error {
+	tree, err := parser.ParseFile(token.NewFileSet(), "", "package p\ntype "+declaration, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	general, ok := tree.Decls[0].(*ast.GenDecl)
+	if !ok {
+		return fmt.Errorf("no declaration of a type: %s", declaration)
+	}
+	named, ok := general.Specs[0].(*ast.TypeSpec)
+	if !ok {
+		return fmt.Errorf("no declaration of a type: %s", declaration)
+	}
+	if fields, ok := named.Type.(*ast.StructType); ok {
+		t.Kind, t.Properties = Object, map[string]*Property{}
+		p.fill(t, fields)
+		return nil
+	}
+	*t = *p.typeOf(named.Type)
+	return nil
 }
 
 func (p *pkg) fill(t *Type, fields *ast.StructType) {
@@ -236,7 +237,7 @@ func (p *pkg) fill(t *Type, fields *ast.StructType) {
 		property := &Property{Name: name, Type: p.typeOf(field.Type), Required: true, Doc: strings.TrimSpace(field.Doc.Text())}
 		switch field.Type.(type) {
 		case *ast.StarExpr, *ast.ArrayType, *ast.MapType, *ast.InterfaceType:
-			// For lists and the like, see requiredArguments; in nested structures nothing tells.
+			// Lists and maps of a resource are looked up in its constructor; in nested structures nothing tells.
 			property.Required = false
 		}
 		t.Properties[name] = property
@@ -263,14 +264,12 @@ func (p *pkg) typeOf(expr ast.Expr) *Type {
 		if t, ok := p.built[e.Name]; ok {
 			return t
 		}
-		if fields, ok := p.structs[e.Name]; ok {
-			t := &Type{Kind: Object, Properties: map[string]*Property{}}
+		if declaration, ok := p.source[e.Name]; ok {
+			t := &Type{Kind: Any}
 			p.built[e.Name] = t // before its fields, which may be of the same type
-			p.fill(t, fields)
-			return t
-		}
-		if named, ok := p.named[e.Name]; ok {
-			return p.typeOf(named)
+			if err := p.declared(t, declaration); err == nil {
+				return t
+			}
 		}
 	}
 	return &Type{Kind: Any}
