@@ -6,9 +6,9 @@ import (
 	"os"
 
 	"ephemos.dev/deploy/stacks"
-	"ephemos.dev/deploy/stacks/aws"
+	"ephemos.dev/deploy/stacks/platforms"
 )
 
 func main() {
-	os.Exit(stacks.Run(os.Stderr, aws.Platform))
+	os.Exit(stacks.Run(os.Stderr, platforms.All()...))
 }
