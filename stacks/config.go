@@ -121,6 +121,8 @@ type Config struct {
 	// LegacyKubeletAuthorization grants agents what kubelets before Kubernetes
 	// 1.33 ask for.
 	LegacyKubeletAuthorization bool
+	// AWS is set on the platform aws only.
+	AWS AWS
 }
 
 // key describes one configuration key.
@@ -137,10 +139,13 @@ type key struct {
 	set func(c *Config, value string) error
 }
 
-// keys lists all keys. The profile comes before the keys that override it.
-var keys = []key{
-	{keyPlatform, "What to deploy onto: kubernetes, a cluster that exists already.", PlatformKubernetes, "",
-		oneOf(func(c *Config) *string { return &c.Platform }, PlatformKubernetes)},
+// keys lists all keys: those of every platform and of kubernetes, then those of aws.
+var keys = slices.Concat(baseKeys, awsKeys)
+
+// baseKeys are the keys that not only the platform aws has. The profile comes before the keys that override it.
+var baseKeys = []key{
+	{keyPlatform, "What to deploy onto: kubernetes, a cluster that exists already, or aws, where the stack makes network, cluster and database itself.", PlatformKubernetes, "",
+		oneOf(func(c *Config) *string { return &c.Platform }, PlatformKubernetes, PlatformAWS)},
 	{keyProfile, "Row of the table of profiles that fills every key not set here: production, staging or development.", defaultProfile, "",
 		func(c *Config, value string) error {
 			profile, ok := Profiles[value]
@@ -273,6 +278,7 @@ func Parse(stack string, values map[string]string, isSecret func(key string) boo
 	p.config.WebHost = cmp.Or(p.config.WebHost, "www."+p.config.TrustDomain)
 	p.config.APIHost = cmp.Or(p.config.APIHost, "api."+p.config.TrustDomain)
 	p.required()
+	p.platformKeys()
 	p.consistent()
 	p.files(getenv)
 	if len(p.errs) > 0 {
@@ -397,6 +403,9 @@ func (p *parser) files(getenv func(string) string) {
 	p.config.Images = images
 	for _, err := range errs {
 		p.add(err)
+	}
+	if p.config.Platform == PlatformAWS {
+		return // the cluster is the stack's own
 	}
 	var err error
 	p.config.Kubeconfig, err = loadKubeconfig(kubeconfigPath(p.value(keyKubeconfig), getenv), p.value(keyKubeContext), p.show)

@@ -123,7 +123,7 @@ func TestParseOverrides(t *testing.T) {
 	assert.Equal(t, Profile{
 		ServerReplicas: 5, ServerQuorum: 4, Spread: manifest.SpreadNodes, PostgresInstances: 3, DataDurability: postgres.Required,
 		CATTL: 6 * time.Minute, X509SVIDTTL: time.Minute, JWTSVIDTTL: time.Minute, AgentTTL: time.Minute,
-		WorkloadReplicas: 2, GatewayReplicas: 4, Protect: true,
+		WorkloadReplicas: 2, GatewayReplicas: 4, Protect: true, AWS: Profiles["development"].AWS,
 	}, c.Profile)
 	assert.Equal(t, 0, c.CallRate)
 	assert.Equal(t, "east-1", c.ClusterName)
@@ -162,7 +162,7 @@ func TestParseRefuses(t *testing.T) {
 		"unknown key": {map[string]string{"trustDomian": "x"},
 			`ephemos:trustDomian is refused: there is no such key; the keys are ` + strings.Join(keyNames(), ", ")},
 		"platform": {map[string]string{"platform": "aws2"},
-			`ephemos:platform: "aws2" is refused: it takes kubernetes`},
+			`ephemos:platform: "aws2" is refused: it takes kubernetes or aws`},
 		"profile": {map[string]string{"profile": "prod"},
 			`ephemos:profile: "prod" is refused: it takes one of development, production, staging`},
 		"count that is no number": {map[string]string{"serverReplicas": "three"},

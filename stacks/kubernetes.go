@@ -2,6 +2,7 @@ package stacks
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -11,6 +12,7 @@ import (
 	"ephemos.dev/deploy/components/detection"
 	"ephemos.dev/deploy/components/gateway"
 	"ephemos.dev/deploy/components/loadbalancer"
+	"ephemos.dev/deploy/components/loadbalancer/nodeports"
 	"ephemos.dev/deploy/components/postgres"
 	"ephemos.dev/deploy/components/queue"
 	"ephemos.dev/deploy/components/segmentation"
@@ -36,6 +38,40 @@ const (
 // databaseName is the metadata.name of the Postgres cluster.
 const databaseName = "spire-db"
 
+// Foundation is what a platform lays for the composition: a cluster, and what stands in for parts that would otherwise run in it.
+type Foundation struct {
+	// Cluster leads to the Kubernetes cluster. Required.
+	Cluster *kubernetes.Provider
+	// Model says who may talk to whom, and Ranges where what is no pod is found. Required.
+	Model  zones.Model
+	Ranges segmentation.Ranges
+	// StorageClass is the class of volumes. Nil takes the cluster's default.
+	StorageClass pulumi.StringPtrInput
+	// Managed is what the platform runs itself. Nil: everything runs in the cluster.
+	Managed *Managed
+	// After are what every object of the cluster waits for, such as its nodes.
+	After []pulumi.Resource
+}
+
+// Managed is the part of a deployment that a platform runs itself.
+type Managed struct {
+	// Server changes the arguments of the SPIRE servers: where their database is, where keys and the upstream CA.
+	Server func(*server.Args)
+	// ServerDependencies have to be there before the servers start, such as the servers' role in the database.
+	ServerDependencies func(namespaces pulumi.Resource) ([]pulumi.Resource, error)
+	// EntryAddress is the name under which agents reach the servers through the platform's load balancers, which hand connections
+	// to EntryNodePorts, the primary's and the backup's, from EntryCIDRs.
+	EntryAddress   string
+	EntryNodePorts [2]int
+	EntryCIDRs     []string
+	// GatewayNodePorts are the ports of the nodes to which the platform hands clients' requests, by the name of the gateway, from
+	// EdgeCIDRs.
+	GatewayNodePorts map[string]int
+	EdgeCIDRs        []string
+	// DatabaseHost is the output of that name.
+	DatabaseHost pulumi.StringInput
+}
+
 // composition builds a stack on one Kubernetes cluster.
 //
 // What depends on what is kept to what Kubernetes itself would not wait for, so
@@ -55,7 +91,7 @@ const databaseName = "spire-db"
 type composition struct {
 	ctx     *pulumi.Context
 	config  *Config
-	cluster *kubernetes.Provider
+	base    *Foundation
 	lineage *lineage
 	// model says who may talk to whom.
 	model zones.Model
@@ -64,6 +100,7 @@ type composition struct {
 	kinds      *crds.CRDs
 }
 
+// deployKubernetes deploys onto a cluster that exists.
 func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 	cluster, err := kubernetes.NewProvider(ctx, "cluster", &kubernetes.ProviderArgs{
 		// The path, not the content: credentials do not enter the state.
@@ -80,23 +117,29 @@ func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 	if err != nil {
 		return err
 	}
-	d := &composition{ctx: ctx, config: c, cluster: cluster, model: zones.Standard(c.Zones)}
+	return Compose(ctx, c, &Foundation{Cluster: cluster, Model: zones.Standard(c.Zones), Ranges: c.Ranges, StorageClass: storageClass(c)})
+}
+
+// Compose builds what every platform has in common on its foundation: namespaces and network policies, SPIRE servers, agents,
+// registrations, services, gateways and what watches over the network.
+func Compose(ctx *pulumi.Context, c *Config, base *Foundation) (err error) {
+	d := &composition{ctx: ctx, config: c, base: base, model: base.Model}
 	if d.lineage, err = newLineage(ctx); err != nil {
 		return err
 	}
-	if d.kinds, err = crds.New(ctx, "crds", &crds.Args{Sets: []crds.Set{crds.SPIRE, crds.CloudNativePG}}, d.after()...); err != nil {
+	sets := []crds.Set{crds.SPIRE}
+	if base.Managed == nil {
+		sets = append(sets, crds.CloudNativePG)
+	}
+	if d.kinds, err = crds.New(ctx, "crds", &crds.Args{Sets: sets}, d.after()...); err != nil {
 		return err
 	}
 	if d.namespaces, err = segmentation.New(ctx, "segmentation", &segmentation.Args{
-		Model: d.model, Ranges: c.Ranges,
+		Model: d.model, Ranges: base.Ranges,
 	}, append(d.after(), d.protect())...); err != nil {
 		return err
 	}
-	database, err := d.database()
-	if err != nil {
-		return err
-	}
-	servers, err := d.servers(database)
+	servers, databaseHost, err := d.servers()
 	if err != nil {
 		return err
 	}
@@ -127,7 +170,7 @@ func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 	ctx.Export("trustBundle", pulumi.StringMap{
 		"namespace": pulumi.String(agentNamespace), "configMap": servers.BundleConfigMap,
 	})
-	ctx.Export("databaseHost", database.Host)
+	ctx.Export("databaseHost", databaseHost)
 	ctx.Export("spiffeIDs", services.SPIFFEIDs)
 	ctx.Export("callURL", services.CallURL)
 	return nil
@@ -135,7 +178,8 @@ func deployKubernetes(ctx *pulumi.Context, c *Config) error {
 
 // after are the options of a component that waits for the given resources.
 func (d *composition) after(resources ...pulumi.Resource) []pulumi.ResourceOption {
-	return []pulumi.ResourceOption{pulumi.Providers(d.cluster), pulumi.DependsOn(d.lineage.resources(resources...))}
+	all := append(slices.Clone(d.base.After), d.lineage.resources(resources...)...)
+	return []pulumi.ResourceOption{pulumi.Providers(d.base.Cluster), pulumi.DependsOn(all)}
 }
 
 // protect keeps what cannot be made again. Namespaces are among it: the root CA
@@ -154,42 +198,64 @@ func (d *composition) database() (*postgres.Cluster, error) {
 	}
 	return postgres.New(d.ctx, "postgres", &postgres.Args{
 		Name: databaseName, Namespace: serverNamespace, ImageName: c.Images.Ref(imagePostgres),
-		Instances: c.Profile.PostgresInstances, Durability: c.Profile.DataDurability, StorageClass: d.storageClass(),
+		Instances: c.Profile.PostgresInstances, Durability: c.Profile.DataDurability, StorageClass: d.base.StorageClass,
 	}, append(d.after(operator), d.protect())...)
 }
 
-func (d *composition) servers(database *postgres.Cluster) (*server.Server, error) {
+// servers makes the SPIRE servers, and in the cluster, unless the platform brings them, their database and their root CA.
+func (d *composition) servers() (servers *server.Server, databaseHost pulumi.StringInput, err error) {
 	c := d.config
-	root, err := rootca.New(d.ctx, "root-ca", &rootca.Args{
-		ExistingSecret: c.RootCASecret, Namespace: serverNamespace, Image: c.Images.Ref(imageRootCA), Organization: c.TrustDomain,
-	}, d.after(d.namespaces)...)
-	if err != nil {
-		return nil, err
-	}
-	return server.New(d.ctx, "spire-server", &server.Args{
+	args := &server.Args{
 		Namespace: serverNamespace, AgentNamespace: agentNamespace, TrustDomain: c.TrustDomain, ClusterName: c.ClusterName,
 		Image: c.Images.Ref(imageSPIREServer), ControllerManagerImage: c.Images.Ref(imageSPIREController),
 		// What somebody with access to a server's own socket registered, in an emergency say, is not the controller's to remove.
 		EntryIDPrefix: "declared",
 		Replicas:      c.Profile.ServerReplicas, MaxUnavailable: c.Profile.ServerReplicas - c.Profile.ServerQuorum, Spread: c.Profile.Spread,
-		Database: server.Database{
-			Host: fmt.Sprintf("%s-rw.%s.svc", databaseName, serverNamespace), Name: "spire", User: "spire",
-			CASecret: database.CASecret, ClientSecret: database.ClientSecret, ProbeImage: c.Images.Ref(imagePostgres),
-		},
-		UpstreamCASecret: root.SecretName,
-		StorageClass:     d.storageClass(), DeleteVolumes: !c.Profile.Protect,
+		StorageClass: d.base.StorageClass, DeleteVolumes: !c.Profile.Protect,
 		Config: config.Server{
 			CATTL: c.Profile.CATTL, X509SVIDTTL: c.Profile.X509SVIDTTL, JWTSVIDTTL: c.Profile.JWTSVIDTTL, AgentTTL: c.Profile.AgentTTL,
 			AdminIDs: c.AdminIDs, ProxyProtocolTrustedCIDRs: c.PodCIDRs,
 		},
-		PodDependencies: d.lineage.resources(database, root, d.kinds),
+	}
+	if managed := d.base.Managed; managed != nil {
+		managed.Server(args)
+		args.Config.ProxyProtocolTrustedCIDRs = managed.EntryCIDRs
+		dependencies, err := managed.ServerDependencies(d.namespaces)
+		if err != nil {
+			return nil, nil, err
+		}
+		args.PodDependencies = d.lineage.resources(append(dependencies, d.kinds)...)
+		servers, err = server.New(d.ctx, "spire-server", args, d.after(d.namespaces)...)
+		return servers, managed.DatabaseHost, err
+	}
+	database, err := d.database()
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := rootca.New(d.ctx, "root-ca", &rootca.Args{
+		ExistingSecret: c.RootCASecret, Namespace: serverNamespace, Image: c.Images.Ref(imageRootCA), Organization: c.TrustDomain,
 	}, d.after(d.namespaces)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	args.Database = server.Database{
+		Host: fmt.Sprintf("%s-rw.%s.svc", databaseName, serverNamespace), Name: "spire", User: "spire",
+		CASecret: database.CASecret, ClientSecret: database.ClientSecret, ProbeImage: c.Images.Ref(imagePostgres),
+	}
+	args.UpstreamCASecret = root.SecretName
+	args.PodDependencies = d.lineage.resources(database, root, d.kinds)
+	servers, err = server.New(d.ctx, "spire-server", args, d.after(d.namespaces)...)
+	return servers, database.Host, err
 }
 
 // entry makes the two ways to the servers and returns the name that agents know
 // them by.
 func (d *composition) entry() (address string, err error) {
 	c := d.config
+	if managed := d.base.Managed; managed != nil {
+		_, err := nodeports.New(d.ctx, "spire-entry", &nodeports.Args{Namespace: serverNamespace, NodePorts: managed.EntryNodePorts}, d.after(d.namespaces)...)
+		return managed.EntryAddress, err
+	}
 	args := &loadbalancer.Args{
 		Namespace: serverNamespace, Image: c.Images.Ref(imageHAProxy), Servers: c.Profile.ServerReplicas, Spread: c.Profile.Spread,
 	}
@@ -244,6 +310,9 @@ func (d *composition) plan() identified {
 		}
 		if c.EdgeSecret != "" {
 			args.EdgeSecret = pulumi.String(c.EdgeSecret)
+		}
+		if managed := d.base.Managed; managed != nil {
+			args.ServiceType = gateway.NodePort // EDGE
 		}
 		return args
 	}
@@ -336,9 +405,9 @@ func (d *composition) edge(driver *csi.Driver, p identified) error {
 }
 
 // storageClass is nil for the cluster's default class.
-func (d *composition) storageClass() pulumi.StringPtrInput {
-	if d.config.StorageClass == "" {
+func storageClass(c *Config) pulumi.StringPtrInput {
+	if c.StorageClass == "" {
 		return nil
 	}
-	return pulumi.String(d.config.StorageClass)
+	return pulumi.String(c.StorageClass)
 }

@@ -41,6 +41,8 @@ type Profile struct {
 	GatewayReplicas int
 	// Protect refuses to delete stateful resources until it is turned off.
 	Protect bool
+	// AWS is what differs on the platform aws.
+	AWS AWSProfile
 }
 
 // Profiles is the table of profiles by name.
@@ -52,6 +54,10 @@ type Profile struct {
 // "required" durability with three instances keeps every acknowledged
 // registration through the loss of any one instance, and still accepts writes
 // then, because the third instance confirms them.
+//
+// Seven years of audit records are more than the longest that the frameworks of
+// the security architecture ask for (HIPAA, 45 CFR 164.316(b)(2)(i): six years;
+// PCI DSS 10.5.1: one).
 var Profiles = map[string]Profile{
 	"production": {
 		ServerReplicas: 3, ServerQuorum: 2, Spread: manifest.SpreadZones,
@@ -59,6 +65,11 @@ var Profiles = map[string]Profile{
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 3, GatewayReplicas: 2,
 		Protect: true,
+		AWS: AWSProfile{
+			NodeInstanceType: "m6i.large", NodesPerZone: 3,
+			DatabaseEngine: "multi-az", DatabaseInstanceClass: "db.m6gd.large", DatabaseStorageGiB: 100, DatabaseIOPS: 3000, BackupRetentionDays: 35,
+			AuditRetentionDays: 2555, AuditMode: "COMPLIANCE", LogRetentionDays: 400, KeyDeletionDays: 30, CAUsage: "GENERAL_PURPOSE",
+		},
 	},
 	"staging": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadNodes,
@@ -66,6 +77,12 @@ var Profiles = map[string]Profile{
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 2, GatewayReplicas: 2,
 		Protect: false,
+		AWS: AWSProfile{
+			NodeInstanceType: "m6i.large", NodesPerZone: 3,
+			DatabaseEngine: "multi-az", DatabaseInstanceClass: "db.m6gd.large", DatabaseStorageGiB: 100, DatabaseIOPS: 1000, BackupRetentionDays: 7,
+			AuditRetentionDays: 30, AuditMode: "GOVERNANCE", LogRetentionDays: 90, KeyDeletionDays: 7, CAUsage: "SHORT_LIVED_CERTIFICATE",
+			ForceDestroy: true,
+		},
 	},
 	"development": {
 		ServerReplicas: 1, ServerQuorum: 0, Spread: manifest.SpreadPreferred,
@@ -73,6 +90,12 @@ var Profiles = map[string]Profile{
 		CATTL: 24 * time.Hour, X509SVIDTTL: time.Hour, JWTSVIDTTL: 5 * time.Minute, AgentTTL: time.Hour,
 		WorkloadReplicas: 1, GatewayReplicas: 1,
 		Protect: false,
+		AWS: AWSProfile{
+			NodeInstanceType: "m6i.large", NodesPerZone: 1,
+			DatabaseEngine: "multi-az", DatabaseInstanceClass: "db.m6gd.large", DatabaseStorageGiB: 100, DatabaseIOPS: 1000, BackupRetentionDays: 1,
+			AuditRetentionDays: 1, AuditMode: "GOVERNANCE", LogRetentionDays: 30, KeyDeletionDays: 7, CAUsage: "SHORT_LIVED_CERTIFICATE",
+			ForceDestroy: true,
+		},
 	},
 }
 

@@ -13,10 +13,10 @@ import (
 
 // Run runs the program under the Pulumi CLI that started this process and
 // returns the process's exit code. Errors that the CLI does not show go to
-// stderr.
-func Run(stderr io.Writer) int {
+// stderr. platforms are what can be deployed onto besides a cluster that exists.
+func Run(stderr io.Writer, platforms ...Platform) int {
 	config := map[string]string{}
-	err := pulumi.RunErr(logged(Program(config)), ReadConfig(config))
+	err := pulumi.RunErr(logged(Program(config, platforms...)), ReadConfig(config))
 	switch reported := (*reportedError)(nil); {
 	case err == nil:
 		return 0
@@ -43,15 +43,32 @@ func ReadConfig(config map[string]string) pulumi.RunOption {
 //
 // For an inline program of the Automation API, config is what
 // Stack.GetAllConfig returns.
-func Program(config map[string]string) pulumi.RunFunc {
+func Program(config map[string]string, platforms ...Platform) pulumi.RunFunc {
 	return func(ctx *pulumi.Context) error {
 		parsed, err := Parse(ctx.Stack(), config, ctx.IsConfigSecret, os.Getenv)
 		if err != nil {
 			return err
 		}
-		return deployKubernetes(ctx, parsed)
+		for _, p := range append(platforms, Kubernetes) {
+			if p.Name == parsed.Platform {
+				return p.Deploy(ctx, parsed)
+			}
+		}
+		return fmt.Errorf("this program was built without the platform %s", parsed.Platform)
 	}
 }
+
+// Platform is what a stack can be deployed onto. Each is a package of its own, so
+// that a program that needs one does not carry the SDKs of all.
+type Platform struct {
+	// Name is the value of the configuration key platform.
+	Name string
+	// Deploy makes the resources of a stack on it.
+	Deploy func(*pulumi.Context, *Config) error
+}
+
+// Kubernetes is a cluster that exists already. Every program has it.
+var Kubernetes = Platform{Name: PlatformKubernetes, Deploy: deployKubernetes}
 
 // reportedError is an error that the CLI has shown.
 type reportedError struct{ error }

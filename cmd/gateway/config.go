@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -61,6 +63,15 @@ type Config struct {
 	// Connections and ConnectionsPerClient (MAX_CONNECTIONS, default 1024; MAX_CONNECTIONS_PER_CLIENT, default 64) bound the
 	// clients' open connections, in all and of one client. Beyond, a new one is closed.
 	Connections, ConnectionsPerClient int
+	// TrustedProxies (TRUSTED_PROXIES, ranges of addresses separated by commas, default none) are proxies that pass clients'
+	// requests on and put the client's address behind whatever X-Forwarded-For held. What comes from one of them counts as that
+	// address, in the bounds, in the firewall and towards the upstream, and their connections are bounded in all only.
+	TrustedProxies []netip.Prefix
+	// HealthPath (EDGE_HEALTH_PATH, default none) is a path at which the edge itself answers whether it may be sent requests: 200
+	// if so, 503 if not. It is for a balancer that finds out by asking. With it the gateway stays ready, for the kubelet, during
+	// the drain delay: otherwise its node would no longer bring it the requests that the balancer goes on sending until it has
+	// asked.
+	HealthPath string
 
 	// AttemptTimeout (ATTEMPT_TIMEOUT, default 1s) is how long an endpoint may be silent before another is asked too.
 	AttemptTimeout time.Duration
@@ -117,6 +128,7 @@ func ParseConfig(env func(string) (string, bool)) (Config, error) {
 
 		InFlightPerClient:    p.Integer("MAX_IN_FLIGHT_PER_CLIENT", 32, 1, 1e5),
 		ConnectionsPerClient: p.Integer("MAX_CONNECTIONS_PER_CLIENT", 64, 1, 1e6),
+		TrustedProxies:       p.prefixes("TRUSTED_PROXIES"),
 
 		AttemptTimeout:  p.Duration("ATTEMPT_TIMEOUT", time.Second, 10*time.Millisecond, time.Minute),
 		CallTimeout:     p.Duration("CALL_TIMEOUT", 8*time.Second, 10*time.Millisecond, 10*time.Minute),
@@ -139,6 +151,7 @@ func ParseConfig(env func(string) (string, bool)) (Config, error) {
 	if (c.EdgeCertFile == "") != (c.EdgeKeyFile == "") {
 		p.Fail("EDGE_KEY_FILE", c.EdgeKeyFile, "set together with EDGE_CERT_FILE (%q)", c.EdgeCertFile)
 	}
+	c.HealthPath = p.healthPath("EDGE_HEALTH_PATH", c.Routes)
 	if c.AttemptTimeout > c.CallTimeout {
 		p.Fail("ATTEMPT_TIMEOUT", c.AttemptTimeout.String(), "a duration no longer than CALL_TIMEOUT (%s)", c.CallTimeout)
 	}
@@ -164,6 +177,41 @@ func (p parser) methods(key string) []string {
 		p.Fail(key, value, "HTTP methods in capital letters, separated by commas")
 	}
 	return methods
+}
+
+// widest is the least number of bits that a range of proxies has: more addresses than that nobody vouches for.
+const widest = 8
+
+func (p parser) prefixes(key string) []netip.Prefix {
+	value, set := p.Lookup(key)
+	if !set {
+		return nil
+	}
+	var prefixes []netip.Prefix
+	for part := range strings.SplitSeq(value, ",") {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(part))
+		if err != nil || prefix != prefix.Masked() || prefix.Bits() < widest {
+			p.Fail(key, value, "ranges such as 10.0.0.0/24, separated by commas, without bits behind the prefix and of at least /%d", widest)
+			return nil
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes
+}
+
+func (p parser) healthPath(key string, routes Routes) string {
+	value, set := p.Lookup(key)
+	if !set {
+		return ""
+	}
+	if !plainPath(value) {
+		p.Fail(key, value, "an unescaped path without empty or dot segments")
+		return ""
+	}
+	if _, routed := routes.Target(&url.URL{Path: value}); routed {
+		p.Fail(key, value, "a path that ROUTES does not pass on")
+	}
+	return value
 }
 
 func (p parser) file(key string) string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -35,6 +36,7 @@ func TestParseConfigTakesWhatIsSet(t *testing.T) {
 	c, err := ParseConfig(variables(map[string]string{
 		"ROUTES": "/chain=/chain, /api/=/v1/", "EDGE_CERT_FILE": "/tls/tls.crt", "EDGE_KEY_FILE": "/tls/tls.key",
 		"ALLOWED_METHODS": "GET, DELETE", "PARANOIA_LEVEL": "3", "RATE_LIMIT": "0.5", "RATE_BURST": "2",
+		"TRUSTED_PROXIES": "10.0.0.0/24, 2001:db8::/64", "EDGE_HEALTH_PATH": "/healthz",
 	}))
 	require.NoError(t, err)
 	require.Equal(t, Routes{{"/chain", "/chain"}, {"/api/", "/v1/"}}, c.Routes)
@@ -43,6 +45,8 @@ func TestParseConfigTakesWhatIsSet(t *testing.T) {
 	require.Equal(t, 3, c.Firewall.ParanoiaLevel)
 	require.InDelta(t, 0.5, c.Rate, 0)
 	require.Equal(t, 2, c.Burst)
+	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("2001:db8::/64")}, c.TrustedProxies)
+	require.Equal(t, "/healthz", c.HealthPath)
 }
 
 func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
@@ -61,16 +65,19 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 			"HEADER_LIMIT": "x", "HEADER_TIMEOUT": "0s", "READ_TIMEOUT": "1h", "IDLE_TIMEOUT": "-1s", "RATE_LIMIT": "NaN", "RATE_BURST": "0",
 			"RATE_CLIENTS": "0", "MAX_IN_FLIGHT": "0", "MAX_IN_FLIGHT_PER_CLIENT": "0", "MAX_CONNECTIONS": "0", "MAX_CONNECTIONS_PER_CLIENT": "0",
 			"ATTEMPT_TIMEOUT": "600", "CALL_TIMEOUT": "0s", "MAX_ATTEMPTS": "0", "ENDPOINT_COOLDOWN": "-1s", "DNS_REFRESH": "1h",
-			"DRAIN_DELAY": "long", "SHUTDOWN_TIMEOUT": "1", "LOG_LEVEL": "loud",
+			"DRAIN_DELAY": "long", "SHUTDOWN_TIMEOUT": "1", "LOG_LEVEL": "loud", "TRUSTED_PROXIES": "10.0.0.1", "EDGE_HEALTH_PATH": "healthz",
 		}, []string{
 			"GATEWAY_NAME", "SPIFFE_ENDPOINT_SOCKET", "UPSTREAM_ADDRESS", "UPSTREAM_ID", "ROUTES", "EDGE_ADDRESS", "PLAIN_ADDRESS",
 			"EDGE_CERT_FILE", "EDGE_KEY_FILE", "EDGE_RELOAD", "PARANOIA_LEVEL", "ANOMALY_THRESHOLD", "ALLOWED_METHODS", "BODY_LIMIT", "MAX_INSPECTIONS",
 			"HEADER_LIMIT", "HEADER_TIMEOUT", "READ_TIMEOUT", "IDLE_TIMEOUT", "RATE_LIMIT", "RATE_BURST", "RATE_CLIENTS", "MAX_IN_FLIGHT",
 			"MAX_IN_FLIGHT_PER_CLIENT", "MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_CLIENT", "ATTEMPT_TIMEOUT", "CALL_TIMEOUT", "MAX_ATTEMPTS",
-			"ENDPOINT_COOLDOWN", "DNS_REFRESH", "DRAIN_DELAY", "SHUTDOWN_TIMEOUT", "LOG_LEVEL",
+			"ENDPOINT_COOLDOWN", "DNS_REFRESH", "DRAIN_DELAY", "SHUTDOWN_TIMEOUT", "LOG_LEVEL", "TRUSTED_PROXIES", "EDGE_HEALTH_PATH",
 		}},
 		{"a key without a certificate", map[string]string{"EDGE_KEY_FILE": "/tls/tls.key"}, []string{"EDGE_KEY_FILE"}},
 		{"a certificate without a key", map[string]string{"EDGE_CERT_FILE": "/tls/tls.crt"}, []string{"EDGE_KEY_FILE"}},
+		{"everybody is a proxy", map[string]string{"TRUSTED_PROXIES": "10.0.0.0/24,0.0.0.0/0"}, []string{"TRUSTED_PROXIES"}},
+		{"a range with more than its prefix", map[string]string{"TRUSTED_PROXIES": "10.0.0.1/24"}, []string{"TRUSTED_PROXIES"}},
+		{"a health path that is passed on", map[string]string{"EDGE_HEALTH_PATH": "/chain"}, []string{"EDGE_HEALTH_PATH"}},
 		{"an attempt longer than the call", map[string]string{"ATTEMPT_TIMEOUT": "9s"}, []string{"ATTEMPT_TIMEOUT"}},
 		{"a head longer than the request", map[string]string{"HEADER_TIMEOUT": "16s"}, []string{"HEADER_TIMEOUT"}},
 	} {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -31,6 +33,7 @@ func TestDeployedConfigurationIsAccepted(t *testing.T) {
 			a.Name, a.UpstreamPort, a.ParanoiaLevel, a.RateLimit, a.RateBurst = "api-gateway", 9443, 3, -1, 7
 			a.Routes = []gateway.Route{{From: "/chain", To: "/chain"}, {From: "/api/", To: "/v1/"}}
 			a.Methods, a.EdgeSecret = []string{"GET", "DELETE"}, pulumi.String("certificate")
+			a.TrustedProxies, a.HealthPath, a.DrainDelay = []string{"10.0.0.0/24", "10.0.1.0/24"}, "/healthz", 20*time.Second
 		}, func(t *testing.T, c Config) {
 			require.Equal(t, "9443", c.UpstreamPort)
 			require.Equal(t, Routes{{"/chain", "/chain"}, {"/api/", "/v1/"}}, c.Routes)
@@ -40,6 +43,9 @@ func TestDeployedConfigurationIsAccepted(t *testing.T) {
 			require.Equal(t, 7, c.Burst)
 			require.NotEmpty(t, c.EdgeCertFile)
 			require.NotEmpty(t, c.EdgeKeyFile)
+			require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.0.1.0/24")}, c.TrustedProxies)
+			require.Equal(t, "/healthz", c.HealthPath)
+			require.Equal(t, 20*time.Second, c.DrainDelay)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

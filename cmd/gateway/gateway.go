@@ -109,7 +109,7 @@ func (g *Gateway) Run(ctx context.Context, edge, plain net.Listener) error {
 	failed := make(chan error, 2)
 	var background sync.WaitGroup
 	background.Go(func() {
-		l := boundedListener{edge, newShare(g.config.Connections, g.config.ConnectionsPerClient), &g.turnedAway}
+		l := boundedListener{edge, newShare(g.config.Connections, g.config.ConnectionsPerClient), g.config.TrustedProxies, &g.turnedAway}
 		if err := g.server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("edge listener: %w", err)
 		}
@@ -165,6 +165,13 @@ func (g *Gateway) front(next http.Handler) http.Handler {
 		header.Set(waf.RequestIDHeader, newID())
 		if generation, _ := r.Context().Value(generationKey{}).(uint64); g.leaving.Load() || generation != g.edge.generation() {
 			header.Set("Connection", "close")
+		}
+		if g.config.HealthPath != "" && r.URL.Path == g.config.HealthPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			g.healthy(w)
+			return
+		}
+		if at, forwarded := forwardedFor(r, g.config.TrustedProxies); forwarded {
+			r.RemoteAddr = at
 		}
 		from := client(r.RemoteAddr)
 		if !g.limiter.allow(from) {

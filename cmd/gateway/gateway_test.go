@@ -564,6 +564,78 @@ func TestRateLimit(t *testing.T) {
 	require.Equal(t, uint64(3), w.stats().Requests.Allowed)
 }
 
+// TestClientsOfATrustedProxy: each is bounded for itself, and the upstream is told who it is.
+func TestClientsOfATrustedProxy(t *testing.T) {
+	w := start(t, options{config: func(c *Config) {
+		c.Rate, c.Burst, c.ConnectionsPerClient = 0.001, 2, 2
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}})
+	c := w.client()
+	from := func(address string) int {
+		return w.do(c, http.MethodGet, "/chain", "", http.Header{"X-Forwarded-For": {"203.0.113.9, " + address}}).StatusCode
+	}
+	tries := 0
+	require.Eventually(t, func() bool {
+		tries++
+		return from(fmt.Sprintf("2001:db8:%x::1", tries)) == http.StatusOK
+	}, 10*time.Second, 10*time.Millisecond)
+	for range 2 {
+		require.Equal(t, http.StatusOK, from("198.51.100.1"))
+	}
+	require.Equal(t, http.StatusTooManyRequests, from("198.51.100.1"))
+	require.Equal(t, http.StatusOK, from("198.51.100.2"), "another client has a rate of its own")
+	requests := w.upstream.seen()
+	require.Equal(t, []string{"198.51.100.2"}, requests[len(requests)-1].header["X-Forwarded-For"])
+
+	for range 5 {
+		conn, err := tls.Dial("tcp", w.edge, w.tls())
+		require.NoError(t, err, "the proxy's connections are many clients'")
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+}
+
+// TestOthersCannotSayWhoTheyAre: the header of a client that is no proxy changes nothing.
+func TestOthersCannotSayWhoTheyAre(t *testing.T) {
+	w := start(t, options{config: func(c *Config) {
+		c.Rate, c.Burst = 0.001, 1
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	}})
+	c := w.client()
+	for i, want := range []int{http.StatusNotFound, http.StatusTooManyRequests} {
+		header := http.Header{"X-Forwarded-For": {fmt.Sprintf("198.51.100.%d", i)}}
+		require.Equal(t, want, w.do(c, http.MethodGet, "/other", "", header).StatusCode)
+	}
+}
+
+func TestHealthAtTheEdge(t *testing.T) {
+	w := start(t, options{lifetime: time.Second, config: func(c *Config) { c.HealthPath, c.Rate, c.Burst = "/healthz", 0.001, 1 }})
+	for range 3 {
+		response := w.get("/healthz")
+		require.Equal(t, http.StatusOK, response.StatusCode, "whatever the rate")
+		require.Equal(t, "ok\n", response.text)
+	}
+	require.Equal(t, http.StatusNotFound, w.do(w.client(), http.MethodPost, "/healthz", "", nil).StatusCode, "as any other path")
+	require.Eventually(t, func() bool { status, _ := w.probe("/readyz"); return status == http.StatusServiceUnavailable }, 5*time.Second, 10*time.Millisecond)
+	c := w.client()
+	c.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true // the SVID has expired
+	response := w.do(c, http.MethodGet, "/healthz", "", nil)
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+	require.NotContains(t, response.text, "SVID", "strangers are not told why")
+	require.Empty(t, w.upstream.seen())
+}
+
+// TestDrainBehindABalancer: the balancer is told not to send more, and what it sends until it knows is served.
+func TestDrainBehindABalancer(t *testing.T) {
+	w := start(t, options{config: func(c *Config) { c.HealthPath, c.DrainDelay = "/healthz", time.Second }})
+	require.Equal(t, http.StatusOK, w.get("/healthz").StatusCode)
+	w.stop()
+	require.Eventually(t, func() bool { return w.get("/healthz").StatusCode == http.StatusServiceUnavailable }, time.Second, time.Millisecond)
+	status, _ := w.probe("/readyz")
+	require.Equal(t, http.StatusOK, status, "the node still brings it requests")
+	require.Equal(t, http.StatusNotFound, w.get("/other").StatusCode)
+	<-w.done
+}
+
 func TestRequestsInFlight(t *testing.T) {
 	release, entered := make(chan struct{}), make(chan struct{}, 10)
 	w := start(t, options{

@@ -3,7 +3,10 @@ package main
 import (
 	"container/list"
 	"net"
+	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -28,6 +31,32 @@ func client(remote string) netip.Prefix {
 	}
 	prefix, _ := address.Prefix(bits)
 	return prefix
+}
+
+// forwardedFor returns the address of the client for whom a trusted proxy passes a request on, in the form of RemoteAddr. Of the
+// addresses in X-Forwarded-For the last one is the proxy's own doing; those before it are what the client claims. It returns
+// nothing when the request comes from elsewhere, or the proxy names nobody.
+func forwardedFor(r *http.Request, trusted []netip.Prefix) (string, bool) {
+	lines := r.Header.Values("X-Forwarded-For")
+	if len(lines) == 0 || !within(r.RemoteAddr, trusted) {
+		return "", false
+	}
+	last := lines[len(lines)-1]
+	address, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:]))
+	if err != nil {
+		return "", false
+	}
+	return netip.AddrPortFrom(address.Unmap().WithZone(""), 0).String(), true
+}
+
+// within says whether an address, with a port, is in one of the ranges.
+func within(remote string, ranges []netip.Prefix) bool {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return false
+	}
+	address := at.Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // limiter bounds the rate of requests of each client. It remembers a bounded number of them, those seen last.
@@ -89,10 +118,13 @@ func newShare(total, perClient int) *share {
 }
 
 // enter says whether the client may open one more. Then leave has to follow.
-func (s *share) enter(client netip.Prefix) bool {
+func (s *share) enter(client netip.Prefix) bool { return s.admit(client, s.perClient) }
+
+// admit is enter for a client that may open another number.
+func (s *share) admit(client netip.Prefix, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sum >= s.total || s.open[client] >= s.perClient {
+	if s.sum >= s.total || s.open[client] >= most {
 		return false
 	}
 	s.sum++
@@ -113,6 +145,7 @@ func (s *share) leave(client netip.Prefix) {
 type boundedListener struct {
 	net.Listener
 	share   *share
+	trusted []netip.Prefix // whose connections are bounded in all only: they are many clients'
 	refused *atomic.Uint64
 }
 
@@ -123,8 +156,11 @@ func (l boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := client(conn.RemoteAddr().String())
-		if l.share.enter(from) {
+		from, most := client(conn.RemoteAddr().String()), l.share.perClient
+		if within(conn.RemoteAddr().String(), l.trusted) {
+			most = l.share.total
+		}
+		if l.share.admit(from, most) {
 			return &boundedConn{Conn: conn, leave: sync.OnceFunc(func() { l.share.leave(from) })}, nil
 		}
 		l.refused.Add(1)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
@@ -22,6 +23,35 @@ func TestClient(t *testing.T) {
 		require.Equal(t, netip.MustParsePrefix(want), client(remote), remote)
 	}
 	require.Equal(t, netip.Prefix{}, client("pipe"), "what has no address is one client")
+}
+
+func TestForwardedFor(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("2001:db8::/64")}
+	for _, c := range []struct {
+		name, from string
+		lines      []string
+		want       string
+	}{
+		{"one address", "10.0.0.7:1", []string{"198.51.100.1"}, "198.51.100.1:0"},
+		{"behind what the client claims", "10.0.0.7:1", []string{"10.0.0.9, 203.0.113.5,198.51.100.1"}, "198.51.100.1:0"},
+		{"in the last of several headers", "10.0.0.7:1", []string{"203.0.113.5", "198.51.100.1"}, "198.51.100.1:0"},
+		{"IPv6", "[2001:db8::7]:1", []string{"2001:db8:1::1"}, "[2001:db8:1::1]:0"},
+		{"IPv4 in IPv6", "[::ffff:10.0.0.7]:1", []string{"::ffff:198.51.100.1"}, "198.51.100.1:0"},
+		{"not from a proxy", "10.0.1.7:1", []string{"198.51.100.1"}, ""},
+		{"nobody", "10.0.0.7:1", nil, ""},
+		{"an empty header", "10.0.0.7:1", []string{""}, ""},
+		{"an empty end", "10.0.0.7:1", []string{"198.51.100.1,"}, ""},
+		{"a name", "10.0.0.7:1", []string{"localhost"}, ""},
+		{"no address of a peer", "@", []string{"198.51.100.1"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, forwarded := forwardedFor(&http.Request{RemoteAddr: c.from, Header: http.Header{"X-Forwarded-For": c.lines}}, trusted)
+			require.Equal(t, c.want, got)
+			require.Equal(t, c.want != "", forwarded)
+		})
+	}
+	_, forwarded := forwardedFor(&http.Request{RemoteAddr: "10.0.0.7:1", Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}}, nil)
+	require.False(t, forwarded, "nobody is trusted who is not named")
 }
 
 func TestLimiter(t *testing.T) {

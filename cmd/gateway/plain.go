@@ -89,24 +89,44 @@ func (g *Gateway) plain() http.Handler {
 }
 
 // ready answers 200 while an SVID and an edge certificate that have not expired are held, and the program is not about to
-// stop.
+// stop. That it stops is told at the health path instead, where there is one.
 func (g *Gateway) ready(w http.ResponseWriter, _ *http.Request) {
+	problem := g.problem()
+	if problem == "" && g.leaving.Load() && g.config.HealthPath == "" {
+		problem = "stopping"
+	}
+	if problem != "" {
+		http.Error(w, problem, http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// healthy answers at the edge whether more requests may be sent there. Strangers can ask, so it does not say why not.
+func (g *Gateway) healthy(w http.ResponseWriter) {
+	if g.leaving.Load() || g.problem() != "" {
+		fail(w, http.StatusServiceUnavailable, "not now")
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, "ok")
+}
+
+// problem says what keeps the gateway from serving, or nothing.
+func (g *Gateway) problem() string {
 	status, now := g.holder.Status(), time.Now()
 	certificate, err := g.edge.certificate()
 	switch {
-	case g.leaving.Load():
-		http.Error(w, "stopping", http.StatusServiceUnavailable)
 	case status.Serial == "":
-		http.Error(w, "no SVID yet", http.StatusServiceUnavailable)
+		return "no SVID yet"
 	case now.After(status.NotAfter):
-		http.Error(w, "the SVID expired at "+status.NotAfter.Format(time.RFC3339), http.StatusServiceUnavailable)
+		return "the SVID expired at " + status.NotAfter.Format(time.RFC3339)
 	case err != nil:
-		http.Error(w, "no edge certificate yet", http.StatusServiceUnavailable)
+		return "no edge certificate yet"
 	case now.After(certificate.Leaf.NotAfter):
-		http.Error(w, "the edge certificate expired at "+certificate.Leaf.NotAfter.Format(time.RFC3339), http.StatusServiceUnavailable)
-	default:
-		fmt.Fprintln(w, "ok")
+		return "the edge certificate expired at " + certificate.Leaf.NotAfter.Format(time.RFC3339)
 	}
+	return ""
 }
 
 func (g *Gateway) requests() Requests {

@@ -15,7 +15,14 @@
 // # Whose address a request comes from
 //
 // Rates and connections are bounded for each client's address. A NodePort or LoadBalancer Service keeps it (external traffic
-// policy Local); a balancer that replaces it makes all clients one, and the bounds have to be set accordingly.
+// policy Local); a balancer that replaces it makes all clients one, unless it is named in TrustedProxies and passes the address
+// on in X-Forwarded-For.
+//
+// # Behind a balancer that checks the nodes
+//
+// A balancer that sends requests to a NodePort of every node finds out by asking which ones have a gateway, at HealthPath. When a
+// gateway is told to stop, it says no there and goes on serving for DrainDelay, which has to be longer than the balancer takes to
+// notice. Without, requests would for some seconds go to a node that answers nothing.
 package gateway
 
 import (
@@ -23,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
@@ -46,6 +54,11 @@ const (
 	plainPort   = 8080 // probes, statistics, metrics
 	servicePort = 443
 
+	// The cluster's range of NodePorts, unless the API server is told otherwise.
+	firstNodePort, lastNodePort = 30000, 32767
+	// widestProxies is the program's least prefix of a range of trusted proxies.
+	widestProxies = 8
+
 	socketDir  = "/spiffe-workload-api"
 	socketFile = "spire-agent.sock"
 	edgeDir    = "/edge"
@@ -60,7 +73,7 @@ const (
 	callTimeout     = 8 * time.Second
 	drainDelay      = 5 * time.Second
 	shutdownTimeout = readTimeout + callTimeout + 5*time.Second
-	gracePeriod     = drainDelay + shutdownTimeout + 10*time.Second
+	maxDrainDelay   = 5 * time.Minute
 )
 
 // Route maps a path of clients to one of the service behind. With a slash at the end of both it maps every path below.
@@ -123,6 +136,18 @@ type Args struct {
 	RateBurst int
 	// ServiceType is how clients reach the gateway. Default ClusterIP.
 	ServiceType ServiceType
+	// NodePort is the port on the nodes, for balancers outside of the cluster that are told it. Only with ServiceType NodePort.
+	// Default 0: the cluster chooses.
+	NodePort int
+	// TrustedProxies are the ranges of addresses of balancers that pass clients' requests on and put the client's address behind
+	// whatever X-Forwarded-For held. Nobody else may be able to connect from there. Default none.
+	TrustedProxies []string
+	// HealthPath is a path at which clients, too, are told whether the gateway may be sent requests, for balancers. It must not
+	// be one of Routes. Default none.
+	HealthPath string
+	// DrainDelay is how long a gateway goes on serving when it is told to stop. Default 5s, which covers
+	// the time that the nodes' rules take to forget it.
+	DrainDelay time.Duration
 	// ServiceAnnotations are added to the Service, for the provider of a LoadBalancer: it has to pass TLS through.
 	ServiceAnnotations map[string]string
 	// CSIDriver is the name of the SPIFFE CSI driver. Default "csi.spiffe.io".
@@ -190,6 +215,7 @@ func (a Args) WithDefaults() Args {
 	a.RateLimit = cmp.Or(a.RateLimit, 20)
 	a.RateBurst = cmp.Or(a.RateBurst, 40)
 	a.ServiceType = cmp.Or(a.ServiceType, ClusterIP)
+	a.DrainDelay = cmp.Or(a.DrainDelay, drainDelay)
 	a.CSIDriver = cmp.Or(a.CSIDriver, "csi.spiffe.io")
 	a.Resources = a.Resources.WithDefaults(manifest.Resources{CPU: "50m", Memory: "96Mi", MemoryLimit: "512Mi"})
 	return a
@@ -260,6 +286,20 @@ func (a Args) validate() error {
 	if !slices.Contains([]ServiceType{ClusterIP, NodePort, LoadBalancer}, a.ServiceType) {
 		fail("serviceType", a.ServiceType, fmt.Sprintf("one of %s, %s, %s", ClusterIP, NodePort, LoadBalancer))
 	}
+	switch {
+	case a.NodePort != 0 && a.ServiceType != NodePort:
+		fail("nodePort", a.NodePort, "0 without serviceType "+string(NodePort))
+	case a.NodePort != 0 && (a.NodePort < firstNodePort || a.NodePort > lastNodePort):
+		fail("nodePort", a.NodePort, fmt.Sprintf("from %d to %d, or 0 for the cluster's choice", firstNodePort, lastNodePort))
+	}
+	for i, text := range a.TrustedProxies {
+		if prefix, err := netip.ParsePrefix(text); err != nil || prefix != prefix.Masked() || prefix.Bits() < widestProxies {
+			fail(fmt.Sprintf("trustedProxies[%d]", i), text, fmt.Sprintf("a range of addresses such as 10.0.0.0/24, of at least /%d", widestProxies))
+		}
+	}
+	if a.DrainDelay < 0 || a.DrainDelay > maxDrainDelay {
+		fail("drainDelay", a.DrainDelay, fmt.Sprintf("from 0s to %s", maxDrainDelay))
+	}
 	if !dnsName.MatchString(a.ClusterDomain) {
 		fail("clusterDomain", a.ClusterDomain, "a DNS name in lower case")
 	}
@@ -278,6 +318,9 @@ func (a Args) validateRoutes() []error {
 	if len(a.Routes) == 0 {
 		fail("routes", "", "at least one route")
 	}
+	if a.HealthPath != "" && !clean(a.HealthPath) {
+		fail("healthPath", a.HealthPath, "an absolute path of characters that need no escape, without empty or dot segments")
+	}
 	seen := map[string]bool{}
 	for i, r := range a.Routes {
 		key := fmt.Sprintf("routes[%d]", i)
@@ -292,6 +335,9 @@ func (a Args) validateRoutes() []error {
 		}
 		if seen[r.From] {
 			fail(key+".from", r.From, "a path that no other route has")
+		}
+		if a.HealthPath != "" && (a.HealthPath == r.From || strings.HasSuffix(r.From, "/") && strings.HasPrefix(a.HealthPath, r.From)) {
+			fail("healthPath", a.HealthPath, "a path that no route passes on, unlike "+r.From)
 		}
 		seen[r.From] = true
 	}
@@ -416,7 +462,7 @@ func (a Args) service() *corev1.ServiceArgs {
 	spec := &corev1.ServiceSpecArgs{
 		Type: pulumi.String(a.ServiceType), Selector: pulumi.ToStringMap(a.selector()),
 		Ports: corev1.ServicePortArray{corev1.ServicePortArgs{
-			Name: pulumi.String("https"), Port: pulumi.Int(servicePort), TargetPort: pulumi.String("https"),
+			Name: pulumi.String("https"), Port: pulumi.Int(servicePort), TargetPort: pulumi.String("https"), NodePort: a.nodePort(),
 		}},
 	}
 	if a.ServiceType != ClusterIP {
@@ -425,6 +471,16 @@ func (a Args) service() *corev1.ServiceArgs {
 	}
 	return &corev1.ServiceArgs{Metadata: metadata, Spec: spec}
 }
+
+func (a Args) nodePort() pulumi.IntPtrInput {
+	if a.NodePort == 0 {
+		return nil
+	}
+	return pulumi.Int(a.NodePort)
+}
+
+// gracePeriod is how long a gateway has from being told to stop to being ended.
+func (a Args) gracePeriod() time.Duration { return a.DrainDelay + shutdownTimeout + 10*time.Second }
 
 func (a Args) pod() *corev1.PodSpecArgs {
 	affinity, spread := a.Spread.Place(pulumi.ToStringMap(a.selector()))
@@ -445,7 +501,7 @@ func (a Args) pod() *corev1.PodSpecArgs {
 		EnableServiceLinks: pulumi.Bool(false),
 		SecurityContext:    manifest.RestrictedPod(user),
 		Affinity:           affinity, TopologySpreadConstraints: spread, Tolerations: manifest.LeaveLostNode(),
-		TerminationGracePeriodSeconds: pulumi.Int(int(gracePeriod.Seconds())),
+		TerminationGracePeriodSeconds: pulumi.Int(int(a.gracePeriod().Seconds())),
 		DnsConfig: &corev1.PodDNSConfigArgs{Options: corev1.PodDNSConfigOptionArray{
 			dnsOption("ndots", 1), dnsOption("timeout", 1), dnsOption("attempts", 3),
 		}},
@@ -485,9 +541,15 @@ func (a Args) environment() corev1.EnvVarArray {
 	set("RATE_BURST", strconv.Itoa(a.RateBurst))
 	set("READ_TIMEOUT", readTimeout.String())
 	set("CALL_TIMEOUT", callTimeout.String())
-	set("DRAIN_DELAY", drainDelay.String())
+	set("DRAIN_DELAY", a.DrainDelay.String())
 	set("SHUTDOWN_TIMEOUT", shutdownTimeout.String())
 	set("TMPDIR", tmpDir)
+	if len(a.TrustedProxies) > 0 {
+		set("TRUSTED_PROXIES", strings.Join(a.TrustedProxies, ","))
+	}
+	if a.HealthPath != "" {
+		set("EDGE_HEALTH_PATH", a.HealthPath)
+	}
 	if a.EdgeSecret != nil {
 		set("EDGE_CERT_FILE", edgeDir+"/tls.crt")
 		set("EDGE_KEY_FILE", edgeDir+"/tls.key")

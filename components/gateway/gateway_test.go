@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -170,8 +171,38 @@ func TestClientsAddressesAreKept(t *testing.T) {
 
 // TestGracePeriodCoversTheStop: the kubelet must not kill a pod that is still finishing what it was asked.
 func TestGracePeriodCoversTheStop(t *testing.T) {
-	require.Greater(t, gracePeriod, drainDelay+shutdownTimeout)
+	for _, delay := range []time.Duration{0, time.Minute} {
+		args := minimal()
+		args.DrainDelay = delay
+		a := args.WithDefaults()
+		require.Greater(t, a.gracePeriod(), a.DrainDelay+shutdownTimeout)
+		require.InDelta(t, a.gracePeriod().Seconds(), podSpec(deploy(t, args))["terminationGracePeriodSeconds"], 0)
+		require.Equal(t, a.DrainDelay.String(), environment(t, args)["DRAIN_DELAY"])
+	}
 	require.Greater(t, shutdownTimeout, readTimeout+callTimeout)
+}
+
+func environment(t *testing.T, args *Args) map[string]any {
+	t.Helper()
+	found := map[string]any{}
+	for _, e := range podSpec(deploy(t, args))["containers"].([]any)[0].(map[string]any)["env"].([]any) {
+		found[e.(map[string]any)["name"].(string)] = e.(map[string]any)["value"]
+	}
+	return found
+}
+
+func TestBehindABalancer(t *testing.T) {
+	args := minimal()
+	args.ServiceType, args.NodePort, args.HealthPath = NodePort, 30443, "/healthz"
+	args.TrustedProxies = []string{"10.0.0.0/24", "10.0.1.0/24"}
+	spec := deploy(t, args)["g-service"]["spec"].(map[string]any)
+	require.Equal(t, []any{map[string]any{"name": "https", "port": 443.0, "targetPort": "https", "nodePort": 30443.0}}, spec["ports"])
+	require.Equal(t, "Local", spec["externalTrafficPolicy"])
+	require.Equal(t, "/healthz", environment(t, args)["EDGE_HEALTH_PATH"])
+	require.Equal(t, "10.0.0.0/24,10.0.1.0/24", environment(t, args)["TRUSTED_PROXIES"])
+	for _, unset := range []string{"EDGE_HEALTH_PATH", "TRUSTED_PROXIES"} {
+		require.NotContains(t, environment(t, minimal()), unset)
+	}
 }
 
 func TestOneReplicaHasNoBudget(t *testing.T) {
@@ -219,7 +250,12 @@ func TestRefuses(t *testing.T) {
 		"rateLimit":      func(a *Args) { a.RateLimit = 1e7 },
 		"rateBurst":      func(a *Args) { a.RateBurst = -1 },
 		"serviceType":    func(a *Args) { a.ServiceType = "ExternalName" },
-		"clusterDomain":  func(a *Args) { a.ClusterDomain = "cluster.local." },
+		"nodePort":       func(a *Args) { a.ServiceType, a.NodePort = NodePort, 8443 },
+		"healthPath":     func(a *Args) { a.HealthPath = "/chain" },
+		"drainDelay":     func(a *Args) { a.DrainDelay = time.Hour },
+
+		"trustedProxies[0]": func(a *Args) { a.TrustedProxies = []string{"0.0.0.0/0"} },
+		"clusterDomain":     func(a *Args) { a.ClusterDomain = "cluster.local." },
 	} {
 		t.Run(key, func(t *testing.T) {
 			args := minimal()
@@ -238,6 +274,21 @@ func refused(args *Args) error {
 		_, err := New(ctx, "g", args)
 		return err
 	}, pulumi.WithMocks("project", "stack", &recorder{resources: map[string]map[string]any{}}))
+}
+
+func TestRefusesBesideEachOther(t *testing.T) {
+	for name, change := range map[string]func(*Args){
+		"a port without its type":     func(a *Args) { a.NodePort = 30443 },
+		"a port of a balancer's own":  func(a *Args) { a.ServiceType, a.NodePort = LoadBalancer, 30443 },
+		"a health path below a route": func(a *Args) { a.Routes, a.HealthPath = []Route{{"/api/", "/"}}, "/api/healthz" },
+		"a health path with dots":     func(a *Args) { a.HealthPath = "/a/../b" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := minimal()
+			change(args)
+			require.Error(t, refused(args))
+		})
+	}
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {

@@ -641,3 +641,36 @@ func checkKey(key string) error {
 	}
 	return nil
 }
+
+// Statements returns the statements of a policy by their Sids, as plain Go values, and nil for what is no policy. It is for those who
+// look into policies, such as tests and rules; statements without a Sid are left out.
+func Statements(text string) map[string]map[string]any {
+	if _, errs := parse(text); len(errs) > 0 {
+		return nil
+	}
+	var doc struct{ Statement json.RawMessage }
+	if json.Unmarshal([]byte(text), &doc) != nil {
+		return nil
+	}
+	var list []map[string]any
+	if json.Unmarshal(doc.Statement, &list) != nil {
+		var single map[string]any
+		if json.Unmarshal(doc.Statement, &single) != nil {
+			return nil
+		}
+		list = []map[string]any{single}
+	}
+	out := map[string]map[string]any{}
+	for _, s := range list {
+		if sid, ok := s["Sid"].(string); ok {
+			out[sid] = s
+		}
+	}
+	return out
+}
+
+// Texts returns a value of a statement that is a string or a list of strings as a list, and nil for anything else.
+func Texts(v any) []string {
+	list, _ := texts(v)
+	return list
+}

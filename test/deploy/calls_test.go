@@ -102,6 +102,11 @@ func testNoChanges(t *testing.T) {
 	require.NotZero(t, changes["same"])
 	require.Len(t, changes, 1, "%v", changes)
 
+	// main.go, run by the language host, is the same program.
+	out, err := s.PreviewProgram(t.Context(), root)
+	t.Log(out)
+	require.NoError(t, err)
+
 	state, err := s.Export(t.Context())
 	require.NoError(t, err)
 	require.NotContains(t, string(state), "PRIVATE KEY", "no key in the state")

@@ -46,6 +46,7 @@ func General() []Check {
 		{"a change of configuration rolls the pods", RollOnChange},
 		{"selectors match", SelectorsMatch},
 		{"nothing waits for what waits for it", NoDeadlock},
+		{"AWS would take it", AWSRules},
 	}
 }
 

@@ -205,3 +205,9 @@ func walk(v resource.PropertyValue, path string, visit func(path string, v resou
 		}
 	}
 }
+
+// Revealed turns inputs into plain JSON types; unknown values become a mask, secret ones are in clear.
+func Revealed(inputs resource.PropertyMap) any { return revealed(resource.NewProperty(inputs)) }
+
+// Masked turns inputs into plain JSON types; unknown and secret values become masks.
+func Masked(inputs resource.PropertyMap) any { return masked(resource.NewProperty(inputs)) }

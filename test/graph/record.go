@@ -192,11 +192,16 @@ func (r *recorder) outputs(res *Resource) (id string, outputs resource.PropertyM
 	return id, outputs, nil
 }
 
+// elsewhere are the kinds of custom resources that a cluster brings along, with who defines them.
+var elsewhere = map[string]string{
+	"kubernetes:vpcresources.k8s.aws/v1beta1:SecurityGroupPolicy": "the control plane of EKS, with the controller that reads them",
+}
+
 // undefined reports custom resources of kinds that nothing defines.
 func (r *recorder) undefined() error {
 	var errs []error
 	for _, token := range r.used {
-		if !r.defined[token] {
+		if !r.defined[token] && elsewhere[token] == "" {
 			errs = append(errs, fmt.Errorf("%s: neither Kubernetes nor a CustomResourceDefinition of this program has this kind", token))
 		}
 	}

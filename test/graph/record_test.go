@@ -3,6 +3,7 @@ package graph
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -88,6 +89,20 @@ func TestRecordKeepsWhatWasRegistered(t *testing.T) {
 }
 
 func fmtAny(v any) any { return fmt.Sprint(v) }
+
+// TestRecordKnowsWhatAClusterBrings holds that kinds in the table of exceptions need no definition in the program.
+func TestRecordKnowsWhatAClusterBrings(t *testing.T) {
+	for token, who := range elsewhere {
+		assert.NotEmpty(t, who, token)
+		kind := token[strings.LastIndex(token, ":")+1:]
+		version := strings.TrimSuffix(strings.TrimPrefix(token, "kubernetes:"), ":"+kind)
+		_, err := Record("s", func(ctx *pulumi.Context) error {
+			_, err := custom(ctx, token, "x", pulumi.Map{"apiVersion": pulumi.String(version), "kind": pulumi.String(kind)})
+			return err
+		}, Update)
+		require.NoError(t, err)
+	}
+}
 
 func TestRecordIsStrict(t *testing.T) {
 	tests := map[string]struct {

@@ -46,7 +46,7 @@ func Answer(token, name string, inputs resource.PropertyMap) (id string, outputs
 		return "", nil, fmt.Errorf("%s: test/standin has no answer for this type", token)
 	}
 	physical := name
-	for _, key := range []resource.PropertyKey{"name", "bucket", "clusterIdentifier", "clusterName", "identifier"} {
+	for _, key := range []resource.PropertyKey{"name", "bucket", "identifier", "clusterIdentifier"} {
 		if v, ok := inputs[key]; ok && v.IsString() && !strings.Contains(v.StringValue(), ":") {
 			physical = v.StringValue()
 			break

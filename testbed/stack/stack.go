@@ -15,6 +15,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -230,6 +231,32 @@ func (s *Stack) Destroy(ctx context.Context, progress io.Writer) (Changes, error
 		return err
 	})
 	return changes, err
+}
+
+// PreviewProgram is Preview as a person with a stock Pulumi has it: the command line, its Go language host and main.go of the
+// checkout, which the host builds. It fails when anything would change, and returns what was printed.
+func (s *Stack) PreviewProgram(ctx context.Context, root string) (string, error) {
+	tools, err := s.cluster.Tools(ctx)
+	if err != nil {
+		return "", err
+	}
+	host, err := tools.Program("pulumi-language-go")
+	if err != nil {
+		return "", err
+	}
+	unlock, err := s.cluster.LockStack(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	command := exec.CommandContext(ctx, filepath.Join(s.dir, "bin", "pulumi"), "preview", "--non-interactive", "--expect-no-changes", "--suppress-outputs",
+		"--stack", Name, "--cwd", root, "--config-file", filepath.Join(s.dir, "project", "Pulumi."+Name+".yaml"))
+	command.Env = append(os.Environ(), "PULUMI_HOME="+filepath.Join(s.dir, "home"), "PATH="+filepath.Dir(host)+":"+os.Getenv("PATH"))
+	for name, value := range s.environment() {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	out, err := command.CombinedOutput()
+	return string(out), err
 }
 
 // Outputs returns the outputs of the deployed stack; secret ones are left out.

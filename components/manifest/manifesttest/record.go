@@ -13,6 +13,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 
+	"ephemos.dev/deploy/test/awsrules"
 	"ephemos.dev/deploy/test/standin"
 )
 
@@ -27,20 +28,33 @@ type Resource struct {
 	// Dependencies are the names in Pulumi of what the resource depends on,
 	// sorted.
 	Dependencies []string
+	// Provider is the name in Pulumi of the provider that makes it, or empty for
+	// the default one.
+	Provider string
+	// Protect and Retain are the options against deletion.
+	Protect, Retain bool
 }
 
 // Graph is what a program registered.
 type Graph struct {
 	mu        sync.Mutex
 	resources []Resource
+	inputs    []awsrules.Resource
 }
 
-// Record runs the program with every output known and fails the test when the
-// program fails.
+// Record runs the program with every output known. It fails the test when the
+// program fails, or when AWS or its provider would refuse a resource.
 func Record(t *testing.T, program pulumi.RunFunc) *Graph {
 	t.Helper()
 	g := &Graph{}
 	require.NoError(t, pulumi.RunErr(program, pulumi.WithMocks("project", "stack", g)))
+	if len(g.inputs) > 0 {
+		problems, err := awsrules.Check(g.inputs)
+		require.NoError(t, err)
+		for _, problem := range problems {
+			t.Error(problem)
+		}
+	}
 	return g
 }
 
@@ -123,12 +137,18 @@ func (g *Graph) NewResource(args pulumi.MockResourceArgs) (string, resource.Prop
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := Resource{Type: args.TypeToken[strings.LastIndex(args.TypeToken, ":")+1:], Name: args.Name, Object: args.Inputs.Mappable()}
+	// A reference to a provider is its URN, which ends in its name, and its ID.
+	if parts := strings.Split(args.Provider, "::"); len(parts) > 2 {
+		r.Provider = parts[len(parts)-2]
+	}
+	r.Protect, r.Retain = args.RegisterRPC.GetProtect(), args.RegisterRPC.GetRetainOnDelete()
 	for _, urn := range args.RegisterRPC.GetDependencies() {
 		r.Dependencies = append(r.Dependencies, urn[strings.LastIndex(urn, "::")+2:])
 	}
 	slices.Sort(r.Dependencies)
 	g.resources = append(g.resources, r)
 	if strings.HasPrefix(args.TypeToken, "aws:") {
+		g.inputs = append(g.inputs, awsrules.Resource{Type: args.TypeToken, Name: args.Name, Provider: args.Provider, Inputs: args.Inputs})
 		return standin.Answer(args.TypeToken, args.Name, args.Inputs)
 	}
 	return args.Name + "-id", args.Inputs, nil

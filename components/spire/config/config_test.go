@@ -85,6 +85,8 @@ var rendered = []struct {
 		s.Bundles = nil
 		return s
 	}()},
+	{"server-aws.conf", "spire-server", awsServer()},
+	{"server-aws-named.conf", "spire-server", awsNamedServer()},
 	{"agent-minimal.conf", "spire-agent", minimalAgent()},
 	{"agent-full.conf", "spire-agent", fullAgent()},
 	{"controller-manager.yaml", "", minimalControllerManager()},

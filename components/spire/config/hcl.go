@@ -31,6 +31,9 @@ func (w *hclWriter) plugin(kind, name string, data func()) {
 
 func (w *hclWriter) text(key, value string) { w.line(key + " = " + hclQuote(value)) }
 
+// values prints values, one after the other, as one text.
+func (w *hclWriter) values(key string, values ...Value) { w.line(key + " = " + expandable(values)) }
+
 func (w *hclWriter) number(key string, value int) { w.line(key + " = " + strconv.Itoa(value)) }
 
 func (w *hclWriter) boolean(key string, value bool) { w.line(key + " = " + strconv.FormatBool(value)) }

@@ -48,7 +48,7 @@ func TestProgramsAccept(t *testing.T) {
 		t.Run(c.golden, func(t *testing.T) {
 			text, err := c.config.Render()
 			require.NoError(t, err)
-			out, err := validate(t, c.program, text)
+			out, err := validate(t, c.program, text, flagsOf(c.config)...)
 			require.NoError(t, err, "%s\n%s", out, text)
 		})
 	}
@@ -63,6 +63,9 @@ func TestProgramsRefuse(t *testing.T) {
 	}{
 		{"server block", "spire-server", `log_format = "json"`, `audit = "x"`, minimalServer()},
 		{"attestor", "spire-server", `service_account_allow_list = ["spire-agent:spire-agent"]`, ``, minimalServer()},
+		{"database type", "spire-server", `database_type "aws_postgres"`, `database_type "aws_postgresql"`, awsNamedServer()},
+		{"keys", "spire-server", `key_identifier_file = "/run/spire/data/key-identifier"`, ``, awsNamedServer()},
+		{"upstream", "spire-server", `certificate_authority_arn`, `certificate_authority`, awsNamedServer()},
 		{"agent block", "spire-agent", `log_format = "json"`, `workload_api = "x"`, minimalAgent()},
 		{"agent value", "spire-agent", `rebootstrap_mode = "auto"`, `rebootstrap_mode = "soon"`, minimalAgent()},
 	} {
@@ -77,10 +80,37 @@ func TestProgramsRefuse(t *testing.T) {
 	}
 }
 
-func validate(t *testing.T, name, text string) (string, error) {
+// flagsOf are the flags with which a program reads a configuration: the one for variables when there are any.
+func flagsOf(c renderer) []string {
+	if s, ok := c.(Server); ok && len(s.Environment()) > 0 {
+		return []string{"-expandEnv"}
+	}
+	return nil
+}
+
+// TestProgramExpands holds that the server puts the variables in before it validates: without, or without a value, it refuses.
+func TestProgramExpands(t *testing.T) {
+	text, err := awsServer().Render()
+	require.NoError(t, err)
+	out, err := validate(t, "spire-server", text)
+	require.Error(t, err)
+	require.Contains(t, out, "Key identifier must contain only")
+	without := environment["SPIRE_UPSTREAM_CA_ARN"]
+	environment["SPIRE_UPSTREAM_CA_ARN"] = ""
+	defer func() { environment["SPIRE_UPSTREAM_CA_ARN"] = without }()
+	out, err = validate(t, "spire-server", text, "-expandEnv")
+	require.Error(t, err)
+	require.Contains(t, out, "certificate_authority_arn")
+}
+
+func validate(t *testing.T, name, text string, flags ...string) (string, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name+".conf")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	out, err := exec.CommandContext(t.Context(), program(t, name), "validate", "-config", file).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), program(t, name), append([]string{"validate", "-config", file}, flags...)...)
+	for key, value := range environment {
+		cmd.Env = append(cmd.Env, key+"="+value)
+	}
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -119,14 +119,19 @@ type Server struct {
 	DataStore Postgres
 	// KeysPath is the file in which this server keeps its private keys. It must
 	// be on a volume of its own: servers that share it overwrite each other's
-	// keys. Default ServerKeysPath.
+	// keys. Default ServerKeysPath, or none with KMS.
 	KeysPath string
+	// KMS keeps the private keys in AWS KMS instead of in a file. Default: nil.
+	KMS *KMS
 	// Clusters are the Kubernetes clusters whose agents may attest. At least one.
 	Clusters []PSATCluster
 	// UpstreamAuthority is the CA that signs this server's CA. The files are
 	// read at each renewal of the CA. The zero value takes the default paths;
 	// SelfSigned in it turns the upstream off.
 	UpstreamAuthority DiskAuthority
+	// PrivateCA is an upstream CA in AWS Private CA instead of in files; then
+	// UpstreamAuthority must be the zero value. Default: nil.
+	PrivateCA *PrivateCA
 	// Bundles are the ConfigMaps to which the trust bundle is published.
 	Bundles []BundleConfigMap
 }
@@ -150,11 +155,14 @@ type Endpoint struct {
 }
 
 // Postgres is the connection to the database. The server authenticates with a
-// client certificate: there is no password to keep.
+// client certificate, or by IAM with RDS: there is no password to keep.
 type Postgres struct {
 	// Host is the DNS name for writing connections; it has to be in the
-	// database's certificate. Required.
+	// database's certificate. Required, unless RDS names the endpoint.
 	Host string
+	// RDS is a database of Amazon RDS instead of Host, signed in to by IAM. Host,
+	// CertPath and KeyPath must then be empty. Default: nil.
+	RDS *RDS
 	// Port is the TCP port. Default 5432.
 	Port int
 	// Database is the name of the database. Required.
@@ -242,14 +250,22 @@ func (s Server) WithDefaults() Server {
 	s.DataStore.Port = cmp.Or(s.DataStore.Port, 5432)
 	s.DataStore.SSLMode = cmp.Or(s.DataStore.SSLMode, "verify-full")
 	s.DataStore.RootCertPath = cmp.Or(s.DataStore.RootCertPath, ServerDBCAPath)
-	s.DataStore.CertPath = cmp.Or(s.DataStore.CertPath, ServerDBCertPath)
-	s.DataStore.KeyPath = cmp.Or(s.DataStore.KeyPath, ServerDBKeyPath)
+	if s.DataStore.RDS == nil {
+		s.DataStore.CertPath = cmp.Or(s.DataStore.CertPath, ServerDBCertPath)
+		s.DataStore.KeyPath = cmp.Or(s.DataStore.KeyPath, ServerDBKeyPath)
+	}
 	s.DataStore.ConnectTimeout = cmp.Or(s.DataStore.ConnectTimeout, 3*time.Second)
 	s.DataStore.MaxOpenConns = cmp.Or(s.DataStore.MaxOpenConns, 20)
 	s.DataStore.MaxIdleConns = cmp.Or(s.DataStore.MaxIdleConns, 10)
 	s.DataStore.ConnMaxLifetime = cmp.Or(s.DataStore.ConnMaxLifetime, 2*time.Minute)
-	s.KeysPath = cmp.Or(s.KeysPath, ServerKeysPath)
-	if !s.UpstreamAuthority.SelfSigned {
+	if s.KMS != nil {
+		s.KMS = s.KMS.withDefaults()
+	} else {
+		s.KeysPath = cmp.Or(s.KeysPath, ServerKeysPath)
+	}
+	if s.PrivateCA != nil {
+		s.PrivateCA = s.PrivateCA.withDefaults()
+	} else if !s.UpstreamAuthority.SelfSigned {
 		s.UpstreamAuthority.CertPath = cmp.Or(s.UpstreamAuthority.CertPath, ServerUpstreamCert)
 		s.UpstreamAuthority.KeyPath = cmp.Or(s.UpstreamAuthority.KeyPath, ServerUpstreamKey)
 	}
@@ -300,7 +316,12 @@ func (s Server) validate() error {
 		listener{"health_checks.bind_port", s.Health.Port},
 	)
 	s.DataStore.validate(&p)
-	if p.file("KeyManager.disk.keys_path", s.KeysPath) && !strings.HasPrefix(s.KeysPath, s.DataDir+"/") {
+	if s.KMS != nil {
+		if s.KeysPath != "" {
+			p.add("KeyManager.disk.keys_path", s.KeysPath, "it must not be set when the keys are in KMS")
+		}
+		s.KMS.validate(&p, s.DataDir)
+	} else if p.file("KeyManager.disk.keys_path", s.KeysPath) && !strings.HasPrefix(s.KeysPath, s.DataDir+"/") {
 		p.add("KeyManager.disk.keys_path", s.KeysPath, "it must be in data_dir, the volume of this server alone: "+s.DataDir)
 	}
 	s.validatePlugins(&p)
@@ -348,7 +369,18 @@ func (s Server) validateLifetimes(p *problems) {
 
 func (d Postgres) validate(p *problems) {
 	const prefix = "DataStore.sql."
-	p.host(prefix+"connection_string host", d.Host)
+	if d.RDS != nil {
+		for _, f := range []struct{ key, value string }{{"host", d.Host}, {"sslcert", d.CertPath}, {"sslkey", d.KeyPath}} {
+			if f.value != "" {
+				p.add(prefix+"connection_string "+f.key, f.value, "it must not be set with a database of RDS, which has an endpoint and IAM")
+			}
+		}
+		d.RDS.validate(p)
+	} else {
+		p.host(prefix+"connection_string host", d.Host)
+		p.file(prefix+"connection_string sslcert", d.CertPath)
+		p.file(prefix+"connection_string sslkey", d.KeyPath)
+	}
 	p.port(prefix+"connection_string port", d.Port)
 	p.required(prefix+"connection_string dbname", d.Database)
 	p.required(prefix+"connection_string user", d.User)
@@ -356,8 +388,6 @@ func (d Postgres) validate(p *problems) {
 		p.add(prefix+"connection_string sslmode", d.SSLMode, "it must be verify-full: weaker modes do not verify whom the server talks to")
 	}
 	p.file(prefix+"connection_string sslrootcert", d.RootCertPath)
-	p.file(prefix+"connection_string sslcert", d.CertPath)
-	p.file(prefix+"connection_string sslkey", d.KeyPath)
 	if d.ConnectTimeout < time.Second || d.ConnectTimeout > 10*time.Second || d.ConnectTimeout%time.Second != 0 {
 		p.add(prefix+"connection_string connect_timeout", d.ConnectTimeout, "it must be whole seconds from 1s to 10s")
 	}
@@ -393,7 +423,12 @@ func (s Server) validatePlugins(p *problems) {
 			}
 		}
 	}
-	if u := s.UpstreamAuthority; u.SelfSigned {
+	if u := s.UpstreamAuthority; s.PrivateCA != nil {
+		if u != (DiskAuthority{}) {
+			p.add("UpstreamAuthority.disk", u.CertPath, "there must be one upstream authority: files, a CA in AWS Private CA, or none")
+		}
+		s.PrivateCA.validate(p)
+	} else if u.SelfSigned {
 		if u.CertPath != "" || u.KeyPath != "" || u.BundlePath != "" {
 			p.add("UpstreamAuthority.disk", u.CertPath, "a self-signed server has no upstream files")
 		}
@@ -420,8 +455,8 @@ func (s Server) validatePlugins(p *problems) {
 // distinctPaths refuses two files under one path: the server would overwrite
 // one with the other, or read one as the other.
 func (s Server) distinctPaths(p *problems) {
-	owner := map[string]string{}
-	for _, f := range []struct{ key, path string }{
+	type file struct{ key, path string }
+	files := []file{
 		{"socket_path", s.SocketPath},
 		{"data_dir", s.DataDir},
 		{"DataStore.sql.connection_string sslrootcert", s.DataStore.RootCertPath},
@@ -431,7 +466,16 @@ func (s Server) distinctPaths(p *problems) {
 		{"UpstreamAuthority.disk.cert_file_path", s.UpstreamAuthority.CertPath},
 		{"UpstreamAuthority.disk.key_file_path", s.UpstreamAuthority.KeyPath},
 		{"UpstreamAuthority.disk.bundle_file_path", s.UpstreamAuthority.BundlePath},
-	} {
+	}
+	if s.KMS != nil {
+		files = append(files, file{"KeyManager.aws_kms.key_identifier_file", s.KMS.KeyIdentifierFile},
+			file{"KeyManager.aws_kms.key_policy_file", s.KMS.KeyPolicyPath})
+	}
+	if s.PrivateCA != nil {
+		files = append(files, file{"UpstreamAuthority.aws_pca.supplemental_bundle_path", s.PrivateCA.SupplementalBundlePath})
+	}
+	owner := map[string]string{}
+	for _, f := range files {
 		if f.path == "" {
 			continue
 		}
@@ -516,13 +560,25 @@ func (s Server) writeServer(w *hclWriter) {
 
 func (s Server) writePlugins(w *hclWriter) {
 	w.plugin("DataStore", "sql", func() {
-		w.text("database_type", "postgres")
-		w.text("connection_string", s.DataStore.connectionString())
+		if rds := s.DataStore.RDS; rds == nil {
+			w.text("database_type", "postgres")
+			w.text("connection_string", s.DataStore.connectionString())
+		} else {
+			w.block("database_type "+hclQuote("aws_postgres"), func() { w.text("region", rds.Region) })
+			w.values("connection_string", s.DataStore.rdsConnection(rds.Endpoint, "read-write")...)
+			if !rds.ReaderEndpoint.IsZero() {
+				w.values("ro_connection_string", s.DataStore.rdsConnection(rds.ReaderEndpoint, "any")...)
+			}
+		}
 		w.number("max_open_conns", s.DataStore.MaxOpenConns)
 		w.number("max_idle_conns", s.DataStore.MaxIdleConns)
 		w.duration("conn_max_lifetime", s.DataStore.ConnMaxLifetime)
 	})
-	w.plugin("KeyManager", "disk", func() { w.text("keys_path", s.KeysPath) })
+	if s.KMS != nil {
+		w.plugin("KeyManager", "aws_kms", func() { s.KMS.write(w) })
+	} else {
+		w.plugin("KeyManager", "disk", func() { w.text("keys_path", s.KeysPath) })
+	}
 	w.plugin("NodeAttestor", "k8s_psat", func() {
 		w.block("clusters =", func() {
 			for _, c := range s.Clusters {
@@ -533,7 +589,9 @@ func (s Server) writePlugins(w *hclWriter) {
 			}
 		})
 	})
-	if u := s.UpstreamAuthority; !u.SelfSigned {
+	if u := s.UpstreamAuthority; s.PrivateCA != nil {
+		w.plugin("UpstreamAuthority", "aws_pca", func() { s.PrivateCA.write(w) })
+	} else if !u.SelfSigned {
 		w.plugin("UpstreamAuthority", "disk", func() {
 			w.text("cert_file_path", u.CertPath)
 			w.text("key_file_path", u.KeyPath)
@@ -562,8 +620,7 @@ func (s Server) writePlugins(w *hclWriter) {
 // target_session_attrs=read-write refuses a standby, which after a failover
 // may still answer under the primary's name.
 func (d Postgres) connectionString() string {
-	var b strings.Builder
-	for _, kv := range [][2]string{
+	return keywords([][2]string{
 		{"host", d.Host},
 		{"port", strconv.Itoa(d.Port)},
 		{"dbname", d.Database},
@@ -575,7 +632,28 @@ func (d Postgres) connectionString() string {
 		{"connect_timeout", strconv.Itoa(int(d.ConnectTimeout / time.Second))},
 		{"target_session_attrs", "read-write"},
 		{"application_name", "spire-server"},
-	} {
+	})
+}
+
+// rdsConnection is the connection string to an endpoint of RDS. There is no
+// password in it: SPIRE adds the token, and refuses to start when it finds one.
+func (d Postgres) rdsConnection(endpoint Value, session string) []Value {
+	return []Value{{Text: "host="}, endpoint, {Text: " " + keywords([][2]string{
+		{"port", strconv.Itoa(d.Port)},
+		{"dbname", d.Database},
+		{"user", d.User},
+		{"sslmode", d.SSLMode},
+		{"sslrootcert", d.RootCertPath},
+		{"connect_timeout", strconv.Itoa(int(d.ConnectTimeout / time.Second))},
+		{"target_session_attrs", session},
+		{"application_name", "spire-server"},
+	})}}
+}
+
+// keywords joins keys and values in the form of libpq.
+func keywords(pairs [][2]string) string {
+	var b strings.Builder
+	for _, kv := range pairs {
 		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}

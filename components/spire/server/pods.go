@@ -22,62 +22,68 @@ const (
 	configDir        = "/run/spire/config"
 )
 
-func (b *builder) statefulSet(configMap *corev1.ConfigMap, priority *schedulingv1.PriorityClass, service *corev1.Service, before []pulumi.Resource) (*appsv1.StatefulSet, error) {
+func (b *builder) statefulSet(configMap *corev1.ConfigMap, files awsFiles, priority *schedulingv1.PriorityClass, service *corev1.Service, before []pulumi.Resource) (*appsv1.StatefulSet, error) {
 	a := b.args
 	affinity, spread := a.Spread.Place(b.identity.Selector())
 	deleted := "Retain"
 	if a.DeleteVolumes {
 		deleted = "Delete"
 	}
-	return appsv1.NewStatefulSet(b.ctx, b.name, &appsv1.StatefulSetArgs{
-		Metadata: b.meta(a.Name),
-		Spec: &appsv1.StatefulSetSpecArgs{
-			Replicas:            pulumi.Int(a.Replicas),
-			ServiceName:         service.Metadata.Name().Elem(),
-			PodManagementPolicy: pulumi.String("Parallel"),
-			// One at a time in a rollout, whatever the policy above, and the next
-			// one when the load balancer has surely found the last one back.
-			UpdateStrategy:  &appsv1.StatefulSetUpdateStrategyArgs{Type: pulumi.String("RollingUpdate")},
-			MinReadySeconds: pulumi.Int(3),
-			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicyArgs{
-				WhenDeleted: pulumi.String(deleted),
-				WhenScaled:  pulumi.String("Retain"),
-			},
-			Selector: &metav1.LabelSelectorArgs{MatchLabels: b.identity.Selector()},
-			VolumeClaimTemplates: corev1.PersistentVolumeClaimTypeArray{corev1.PersistentVolumeClaimTypeArgs{
-				Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String("data"), Labels: b.identity.Selector()},
-				Spec: &corev1.PersistentVolumeClaimSpecArgs{
-					AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
-					StorageClassName: a.StorageClass,
-					Resources:        &corev1.VolumeResourceRequirementsArgs{Requests: pulumi.StringMap{"storage": pulumi.String(a.StorageSize)}},
-				},
-			}},
-			Template: &corev1.PodTemplateSpecArgs{
-				Metadata: &metav1.ObjectMetaArgs{
-					Labels:      b.identity.Labels(),
-					Annotations: pulumi.StringMap{"kubectl.kubernetes.io/default-container": pulumi.String(serverContainer)},
-				},
-				Spec: &corev1.PodSpecArgs{
-					ServiceAccountName: pulumi.String(a.Name),
-					// Both containers talk to the API server: attestation, bundle,
-					// registration.
-					AutomountServiceAccountToken: pulumi.Bool(true),
-					PriorityClassName:            priority.Metadata.Name().Elem(),
-					// The audit log names the process behind each call on the socket,
-					// and refuses callers whose process it cannot see.
-					ShareProcessNamespace:         pulumi.Bool(true),
-					TerminationGracePeriodSeconds: pulumi.Int(int(terminationGrace.Seconds())),
-					EnableServiceLinks:            pulumi.Bool(false),
-					SecurityContext:               manifest.RestrictedPod(user),
-					Affinity:                      affinity,
-					TopologySpreadConstraints:     spread,
-					InitContainers:                append(b.databaseProbe(), b.serverContainer()),
-					Containers:                    corev1.ContainerArray{b.managerContainer()},
-					Volumes:                       b.volumes(configMap),
-				},
-			},
+	annotations := pulumi.StringMap{"kubectl.kubernetes.io/default-container": pulumi.String(serverContainer)}
+	if files.known != nil {
+		annotations["ephemos.dev/aws-files"] = files.checksum
+	}
+	pod := &corev1.PodSpecArgs{
+		ServiceAccountName: pulumi.String(a.Name),
+		// Both containers talk to the API server: attestation, bundle,
+		// registration.
+		AutomountServiceAccountToken: pulumi.Bool(true),
+		PriorityClassName:            priority.Metadata.Name().Elem(),
+		// The audit log names the process behind each call on the socket,
+		// and refuses callers whose process it cannot see.
+		ShareProcessNamespace:         pulumi.Bool(true),
+		TerminationGracePeriodSeconds: pulumi.Int(int(terminationGrace.Seconds())),
+		EnableServiceLinks:            pulumi.Bool(false),
+		SecurityContext:               manifest.RestrictedPod(user),
+		Affinity:                      affinity,
+		TopologySpreadConstraints:     spread,
+		InitContainers:                append(b.databaseProbe(), b.serverContainer()),
+		Containers:                    corev1.ContainerArray{b.managerContainer()},
+		Volumes:                       b.volumes(configMap, files),
+	}
+	if len(a.NodeSelector) > 0 {
+		pod.NodeSelector = pulumi.ToStringMap(a.NodeSelector)
+	}
+	spec := &appsv1.StatefulSetSpecArgs{
+		Replicas:            pulumi.Int(a.Replicas),
+		ServiceName:         service.Metadata.Name().Elem(),
+		PodManagementPolicy: pulumi.String("Parallel"),
+		// One at a time in a rollout, whatever the policy above, and the next
+		// one when the load balancer has surely found the last one back.
+		UpdateStrategy:  &appsv1.StatefulSetUpdateStrategyArgs{Type: pulumi.String("RollingUpdate")},
+		MinReadySeconds: pulumi.Int(3),
+		Selector:        &metav1.LabelSelectorArgs{MatchLabels: b.identity.Selector()},
+		Template: &corev1.PodTemplateSpecArgs{
+			Metadata: &metav1.ObjectMetaArgs{Labels: b.identity.Labels(), Annotations: annotations},
+			Spec:     pod,
 		},
-	}, slices.Concat(b.opts, []pulumi.ResourceOption{pulumi.DependsOn(before)})...)
+	}
+	if a.KMS == nil {
+		spec.PersistentVolumeClaimRetentionPolicy = &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicyArgs{
+			WhenDeleted: pulumi.String(deleted),
+			WhenScaled:  pulumi.String("Retain"),
+		}
+		spec.VolumeClaimTemplates = corev1.PersistentVolumeClaimTypeArray{corev1.PersistentVolumeClaimTypeArgs{
+			Metadata: &metav1.ObjectMetaArgs{Name: pulumi.String("data"), Labels: b.identity.Selector()},
+			Spec: &corev1.PersistentVolumeClaimSpecArgs{
+				AccessModes:      pulumi.ToStringArray([]string{"ReadWriteOnce"}),
+				StorageClassName: a.StorageClass,
+				Resources:        &corev1.VolumeResourceRequirementsArgs{Requests: pulumi.StringMap{"storage": pulumi.String(a.StorageSize)}},
+			},
+		}}
+	}
+	return appsv1.NewStatefulSet(b.ctx, b.name, &appsv1.StatefulSetArgs{Metadata: b.meta(a.Name), Spec: spec},
+		slices.Concat(b.opts, []pulumi.ResourceOption{pulumi.DependsOn(before)})...)
 }
 
 // databaseProbe is a container that ends when the database answers, or none. That it does not let the probe in is an answer.
@@ -86,13 +92,17 @@ func (b *builder) databaseProbe() corev1.ContainerArray {
 	if database.ProbeImage == nil {
 		return nil
 	}
+	var host pulumi.StringInput = pulumi.String(database.Host)
+	if database.RDS != nil {
+		host = database.RDS.Endpoint
+	}
 	return corev1.ContainerArray{corev1.ContainerArgs{
 		Name:            pulumi.String("await-database"),
 		Image:           database.ProbeImage,
 		ImagePullPolicy: pulumi.String("IfNotPresent"),
 		Command:         pulumi.ToStringArray([]string{"sh", "-c", "until pg_isready -q -t 1; do sleep 0.2; done"}),
 		Env: corev1.EnvVarArray{
-			corev1.EnvVarArgs{Name: pulumi.String("PGHOST"), Value: pulumi.String(database.Host)},
+			corev1.EnvVarArgs{Name: pulumi.String("PGHOST"), Value: host.ToStringOutput().ToStringPtrOutput()},
 			// Without a name it would look for the pod's user among the image's, and not try.
 			corev1.EnvVarArgs{Name: pulumi.String("PGUSER"), Value: pulumi.String(database.User)},
 			corev1.EnvVarArgs{Name: pulumi.String("PGPORT"), Value: pulumi.String(strconv.Itoa(b.args.serverConfig().DataStore.Port))},
@@ -112,17 +122,24 @@ func (b *builder) serverContainer() corev1.ContainerArgs {
 		manifest.Mount("data", c.DataDir),
 		manifest.Mount("socket", config.ServerSocketDir),
 		manifest.ReadOnlyMount("database-ca", path.Dir(c.DataStore.RootCertPath)),
-		manifest.ReadOnlyMount("database-client", path.Dir(c.DataStore.CertPath)),
+	}
+	if b.args.Database.RDS == nil {
+		mounts = append(mounts, manifest.ReadOnlyMount("database-client", path.Dir(c.DataStore.CertPath)))
 	}
 	if b.args.UpstreamCASecret != nil {
 		mounts = append(mounts, manifest.ReadOnlyMount("upstream", path.Dir(c.UpstreamAuthority.CertPath)))
 	}
-	return corev1.ContainerArgs{
+	mounts = append(mounts, b.awsMounts()...)
+	run := []string{"run", "-config", path.Join(configDir, serverConfigKey)}
+	if len(c.Environment()) > 0 {
+		run = append(run, "-expandEnv")
+	}
+	container := corev1.ContainerArgs{
 		Name:            pulumi.String(serverContainer),
 		Image:           b.args.Image,
 		ImagePullPolicy: pulumi.String("IfNotPresent"),
 		RestartPolicy:   pulumi.String("Always"),
-		Args:            pulumi.ToStringArray([]string{"run", "-config", path.Join(configDir, serverConfigKey)}),
+		Args:            pulumi.ToStringArray(run),
 		Ports: corev1.ContainerPortArray{
 			manifest.Port("grpc", c.BindPort), manifest.Port("metrics", c.Prometheus.Port), manifest.Port("health", c.Health.Port),
 		},
@@ -137,6 +154,10 @@ func (b *builder) serverContainer() corev1.ContainerArgs {
 		},
 		VolumeMounts: mounts,
 	}
+	if env := b.environment(); len(env) > 0 {
+		container.Env = env
+	}
+	return container
 }
 
 func (b *builder) managerContainer() corev1.ContainerArgs {
@@ -171,22 +192,34 @@ func (b *builder) managerContainer() corev1.ContainerArgs {
 	}
 }
 
-func (b *builder) volumes(configMap *corev1.ConfigMap) corev1.VolumeArray {
+func (b *builder) volumes(configMap *corev1.ConfigMap, files awsFiles) corev1.VolumeArray {
 	database := b.args.Database
 	c := b.args.serverConfig()
 	volumes := corev1.VolumeArray{
 		manifest.ConfigMapFiles("config", configMap.Metadata.Name().Elem(), nil),
 		manifest.Scratch("socket", ""),
 		manifest.Scratch("tmp", "Memory"),
-		manifest.SecretFiles("database-ca", database.CASecret, map[string]string{database.CASecretKey: path.Base(c.DataStore.RootCertPath)}),
-		manifest.SecretFiles("database-client", database.ClientSecret, map[string]string{
-			"tls.crt": path.Base(c.DataStore.CertPath), "tls.key": path.Base(c.DataStore.KeyPath),
-		}),
+	}
+	if files.bundle != nil {
+		volumes = append(volumes, manifest.ConfigMapFiles("database-ca", files.bundle.Metadata.Name().Elem(), nil))
+	} else {
+		volumes = append(volumes,
+			manifest.SecretFiles("database-ca", database.CASecret, map[string]string{database.CASecretKey: path.Base(c.DataStore.RootCertPath)}),
+			manifest.SecretFiles("database-client", database.ClientSecret, map[string]string{
+				"tls.crt": path.Base(c.DataStore.CertPath), "tls.key": path.Base(c.DataStore.KeyPath),
+			}))
 	}
 	if b.args.UpstreamCASecret != nil {
 		volumes = append(volumes, manifest.SecretFiles("upstream", b.args.UpstreamCASecret, map[string]string{
 			"tls.crt": path.Base(c.UpstreamAuthority.CertPath), "tls.key": path.Base(c.UpstreamAuthority.KeyPath),
 		}))
+	}
+	if b.args.KMS != nil {
+		// Nothing of it has to outlive the pod.
+		volumes = append(volumes, manifest.Scratch("data", ""))
+	}
+	if files.known != nil {
+		volumes = append(volumes, manifest.ConfigMapFiles("aws", files.known.Metadata.Name().Elem(), nil))
 	}
 	return volumes
 }

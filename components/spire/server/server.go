@@ -42,6 +42,15 @@
 // Registration. One controller manager leads. When its pod or node is lost,
 // another takes over after LeaderElection.LeaseDuration.
 //
+// On AWS the database can be one of RDS, signed in to by IAM (Database.RDS), the
+// keys can be in KMS (KMS), and the upstream CA in AWS Private CA (PrivateCA),
+// each on its own. The servers' rights in AWS are those of their service account
+// (Args.ServiceAccount), to which the caller binds a role with the policy of
+// package awsaccess; as pods get credentials when they are made, the binding has
+// to be among PodDependencies. What AWS names when it makes it comes to the
+// servers through their environment, so that the configuration is plain text and
+// known in a preview.
+//
 // Webhook. The controller manager validates ClusterSPIFFEIDs. Its webhook can
 // answer only when servers run, and Pulumi does not retry an object that a
 // webhook refused or did not answer for. Therefore its failure policy is Ignore:
@@ -125,9 +134,13 @@ type Args struct {
 	// the servers' CAs. Nil makes each server its own root, which no one should
 	// do in production: the trust bundle then changes with every server's CA.
 	UpstreamCASecret pulumi.StringInput
+	// PrivateCA signs the servers' CAs instead of UpstreamCASecret. Default: nil.
+	PrivateCA *PrivateCA
+	// KMS keeps the servers' keys instead of volumes. Default: nil.
+	KMS *KMS
 
-	// StorageClass is the class of the servers' volumes. Nil takes the cluster's
-	// default.
+	// StorageClass is the class of the servers' volumes, of which there are none
+	// with KMS. Nil takes the cluster's default.
 	StorageClass pulumi.StringPtrInput
 	// StorageSize is the size of each volume. Default "1Gi"; a server needs a
 	// few kilobytes.
@@ -145,6 +158,13 @@ type Args struct {
 	// see config.ControllerManager.
 	EntryIDPrefix string
 
+	// Env are further environment variables of the servers, for example
+	// AWS_USE_FIPS_ENDPOINT. Default: none.
+	Env map[string]pulumi.StringInput
+	// NodeSelector are labels of the nodes on which the servers may run. Default:
+	// any node.
+	NodeSelector map[string]string
+
 	// Resources of each server. Default 50m, 128Mi, limit 512Mi: agents that all
 	// attest at once are what fills the memory.
 	Resources manifest.Resources
@@ -161,19 +181,23 @@ type Args struct {
 
 // Database is the connection to Postgres.
 type Database struct {
+	// RDS is a database of Amazon RDS. Host, CASecret and ClientSecret must then
+	// not be set. Default: nil.
+	RDS *RDS
 	// Host is the DNS name for writing connections, as in the database's
-	// certificate. Required.
+	// certificate. Required without RDS.
 	Host string
 	// Port defaults to 5432.
 	Port int
 	// Name is the database's name, User the role. Required.
 	Name, User string
 	// CASecret is the Secret with the database's CA certificate under
-	// CASecretKey, by default "ca.crt". Required; no other key is mounted.
+	// CASecretKey, by default "ca.crt". Required without RDS; no other key is
+	// mounted.
 	CASecret    pulumi.StringInput
 	CASecretKey string
 	// ClientSecret is the Secret with the client certificate, tls.crt and
-	// tls.key. Required.
+	// tls.key. Required without RDS.
 	ClientSecret pulumi.StringInput
 	// ProbeImage is an image with Postgres' pg_isready and a shell. With it a
 	// pod's server starts once the database answers; without, a server that
@@ -227,7 +251,8 @@ func (a Args) serverConfig() config.Server {
 	c.Bundles = append([]config.BundleConfigMap{{
 		Cluster: a.ClusterName, Namespace: a.AgentNamespace, Name: a.BundleConfigMap,
 	}}, c.Bundles...)
-	c.UpstreamAuthority.SelfSigned = a.UpstreamCASecret == nil
+	c.UpstreamAuthority.SelfSigned = a.UpstreamCASecret == nil && a.PrivateCA == nil
+	a.awsConfig(&c)
 	return c.WithDefaults()
 }
 
@@ -245,6 +270,11 @@ func (a Args) controllerManagerConfig() config.ControllerManager {
 		WebhookName:    a.webhookName(),
 	}.WithDefaults()
 }
+
+// ServiceAccount is the name of the service account under which the servers will
+// run, in Namespace. It is known before anything is made, for whoever gives it
+// rights elsewhere.
+func (a Args) ServiceAccount() string { return a.withDefaults().Name }
 
 func (a Args) leaseName() string   { return a.Name + "-controller-manager" }
 func (a Args) webhookName() string { return a.Name + "-webhook" }
@@ -265,15 +295,16 @@ func (a Args) validate() error {
 	}
 	problems = append(problems, a.Spread.Validate())
 	for _, required := range []struct {
-		key   string
-		value pulumi.StringInput
+		key    string
+		value  pulumi.StringInput
+		needed bool
 	}{
-		{"image", a.Image},
-		{"controllerManagerImage", a.ControllerManagerImage},
-		{"database.caSecret", a.Database.CASecret},
-		{"database.clientSecret", a.Database.ClientSecret},
+		{"image", a.Image, true},
+		{"controllerManagerImage", a.ControllerManagerImage, true},
+		{"database.caSecret", a.Database.CASecret, a.Database.RDS == nil},
+		{"database.clientSecret", a.Database.ClientSecret, a.Database.RDS == nil},
 	} {
-		if required.value == nil {
+		if required.needed && required.value == nil {
 			add(required.key, "", "it must be set")
 		}
 	}
@@ -287,6 +318,10 @@ func (a Args) validate() error {
 			add("config", fixed, "trust domain, database and paths follow from the other arguments")
 		}
 	}
+	if a.Config.KMS != nil || a.Config.PrivateCA != nil || a.Config.DataStore.RDS != nil {
+		add("config", "", "KMS, AWS Private CA and RDS follow from the other arguments")
+	}
+	a.validateAWS(add)
 	problems = append(problems, prefix("config", a.serverConfig().Validate()), prefix("controllerManager", a.controllerManagerConfig().Validate()))
 	return errors.Join(problems...)
 }
@@ -351,6 +386,9 @@ type builder struct {
 	identity manifest.Identity
 }
 
+// config is the servers' configuration.
+func (b *builder) config() config.Server { return b.args.serverConfig() }
+
 // meta is the metadata of an object in the servers' namespace.
 func (b *builder) meta(name string) *metav1.ObjectMetaArgs {
 	return b.metaIn(b.args.Namespace, name)
@@ -397,6 +435,11 @@ func (b *builder) build(self *Server, serverText, managerText string) error {
 		return err
 	}
 
+	files, err := b.awsFiles()
+	if err != nil {
+		return err
+	}
+
 	priority, err := schedulingv1.NewPriorityClass(b.ctx, b.name+"-priority", &schedulingv1.PriorityClassArgs{
 		Metadata: b.clusterMeta(b.args.Name),
 		// Below the system classes, above everything that depends on identities.
@@ -425,7 +468,7 @@ func (b *builder) build(self *Server, serverText, managerText string) error {
 		return err
 	}
 
-	set, err := b.statefulSet(configMap, priority, service, before)
+	set, err := b.statefulSet(configMap, files, priority, service, before)
 	if err != nil {
 		return err
 	}
