@@ -10,12 +10,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 
 	"ephemos.dev/deploy/stacks"
 	"ephemos.dev/deploy/stacks/cost"
-	"ephemos.dev/deploy/test/graph"
+	"ephemos.dev/deploy/test/preview"
 	"ephemos.dev/deploy/test/standin"
 )
 
@@ -37,13 +36,7 @@ func run(args []string, out io.Writer) error {
 	if flags.NArg() != 1 {
 		return errors.New("wants the name of one stack, such as prod")
 	}
-	config := graph.Placeholders(".")
-	file, err := graph.StackConfig(".", flags.Arg(0))
-	if err != nil {
-		return err
-	}
-	maps.Copy(config, file)
-	recorded, err := graph.RecordStack(flags.Arg(0), config, graph.Update)
+	recorded, config, err := preview.Record(".", flags.Arg(0), nil)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@
 // their own. Two groups are EKS' own: GroupNodes, the nodes' interfaces with whatever shares their network, and GroupControlPlane, the
 // API server's. Pods of the cluster itself, such as DNS, are in GroupNodes. A service of AWS in a zone (zones.Managed) has the group
 // that its role names, so that a load balancer may not do what the pods beside it may. Rules name a group as the peer, never
-// addresses, but for the internet.
+// addresses, but for the internet, and for what is behind the firewall (Inspected).
 //
 // The kubelets' probes are no flows of the model: the security groups of pods have to be enforced in the mode "standard" of the VPC
 // CNI, in which a node reaches its own pods. So does what Kubernetes brings from a port of a node to a pod of the same node: the groups
@@ -42,5 +42,7 @@
 //
 // An ACL stands for a zone's subnets, and is coarser than groups: it has no memory, so that each answer needs an entry for the whole
 // range of ephemeral ports. It holds apart zones that have no flow in common. The range of zones.Platform is for the subnets of the
-// control plane's interfaces and of the nodes of the cluster's own pods; nodes are taken to be in every range.
+// control plane's interfaces and of the nodes of the cluster's own pods; nodes are taken to be in every range, their ports
+// (zones.NodePorts) in the range of their zone. The control plane is taken to open connections from the ports that Linux does: AWS names
+// none.
 package network

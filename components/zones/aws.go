@@ -41,7 +41,7 @@ func AWS(o Options) Model {
 		},
 		data: []Role{
 			{Name: Database, Title: "Database Services (RDS)", Zone: Data, Place: Managed, Group: Database,
-				Authentication: "IAM: the password is a token of AWS for that role of the database, valid for minutes",
+				Authentication: "tokens of IAM, valid for minutes; the setup job by the master password, which RDS changes",
 				Ports:          []Port{{Name: "postgres", Number: 5432, Protection: TLS}}},
 		},
 		management: []Role{

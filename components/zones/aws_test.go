@@ -136,7 +136,7 @@ func TestWhatAWSBringsIsOnThePage(t *testing.T) {
 	for _, want := range []string{
 		"# Network zones on AWS\n", "n-clients ---|HTTPS|control-waf", "control-waf --> n-edge-balancer", "n-spire-server ---|TLS|n-database",
 		"| edge-balancer | edge-ports | 30443/tcp | TLS | delivery | groups |", "| spire-server | pod-identity | 80/tcp | plaintext | control | policies |",
-		"| spire-server | database | 5432/tcp | TLS | request | groups, policies |", "security group database (callers by IAM",
+		"| spire-server | database | 5432/tcp | TLS | request | groups, policies |", "security group database (callers by tokens of IAM",
 		"169.254.170.23 on the caller's node", "ports of the zone's nodes",
 	} {
 		if !strings.Contains(page, want) {

@@ -50,7 +50,7 @@ var unique = map[string][][]string{
 	"aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule":         {groupRule},
 	"aws:ec2/launchTemplate:LaunchTemplate":                           {{"name"}},
 	"aws:eks/cluster:Cluster":                                         {{"name"}},
-	"aws:eks/nodeGroup:NodeGroup":                                     {{"clusterName", "nodeGroupName"}},
+	"aws:eks/nodeGroup:NodeGroup":                                     {{"nodeGroupName", "clusterName"}}, // a name left to the provider is not known
 	"aws:eks/addon:Addon":                                             {{"clusterName", "addonName"}},
 	"aws:eks/accessEntry:AccessEntry":                                 {{"clusterName", "principalArn"}},
 	"aws:eks/accessPolicyAssociation:AccessPolicyAssociation":         {{"clusterName", "principalArn", "policyArn"}},

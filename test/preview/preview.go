@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,7 +21,6 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"sigs.k8s.io/yaml"
 
-	"ephemos.dev/deploy/stacks"
 	"ephemos.dev/deploy/test/graph"
 )
 
@@ -83,19 +82,6 @@ type Result struct {
 
 // errFailed says that the preview itself found errors; they are in the Result.
 var errFailed = errors.New("the preview found errors")
-
-// StackOptions are the options of a preview of one of the repository's stacks. root is the repository's root folder, overrides are
-// configuration values under full keys that replace the stack's.
-func StackOptions(root, stack string, overrides map[string]string) (Options, error) {
-	file, err := graph.StackConfig(root, stack)
-	if err != nil {
-		return Options{}, err
-	}
-	config := graph.Placeholders(root)
-	maps.Copy(config, file)
-	maps.Copy(config, overrides)
-	return Options{Stack: stack, Config: config, Program: stacks.Program(config)}, nil
-}
 
 // Run previews. It returns a Result together with the error when the engine came so far.
 func Run(ctx context.Context, o Options) (*Result, error) {
@@ -271,6 +257,9 @@ func (w *workspace) preview(ctx context.Context, stack auto.Stack, result *Resul
 	return err
 }
 
+// colour matches the engine's marks for colours.
+var colour = regexp.MustCompile(`<\{%[^%]*%\}>`)
+
 // see takes what an event of the engine says.
 func (r *Result) see(e events.EngineEvent) {
 	switch {
@@ -282,7 +271,7 @@ func (r *Result) see(e events.EngineEvent) {
 		}
 	case e.DiagnosticEvent != nil:
 		d := e.DiagnosticEvent
-		message := strings.TrimSpace(d.Prefix + d.Message)
+		message := strings.TrimSpace(colour.ReplaceAllString(d.Prefix+d.Message, ""))
 		if u := resource.URN(d.URN); u != "" && u.Type() != resource.RootStackType {
 			message = fmt.Sprintf("%s %s: %s", u.Type(), u.Name(), message)
 		}
@@ -294,7 +283,7 @@ func (r *Result) see(e events.EngineEvent) {
 		}
 	case e.PolicyEvent != nil:
 		p := e.PolicyEvent
-		message := fmt.Sprintf("policy %s (%s): %s: %s", p.PolicyName, p.EnforcementLevel, resource.URN(p.ResourceURN).Name(), strings.TrimSpace(p.Message))
+		message := fmt.Sprintf("policy %s (%s): %s: %s", p.PolicyName, p.EnforcementLevel, resource.URN(p.ResourceURN).Name(), strings.TrimSpace(colour.ReplaceAllString(p.Message, "")))
 		if p.EnforcementLevel == "mandatory" {
 			r.Errors = append(r.Errors, message)
 		} else {

@@ -33,7 +33,7 @@ type Difference struct {
 	Protocol string
 	Port     int
 	// Flows are those that allow it, none when the network lets through what no flow allows.
-	Flows []zones.Flow
+	Flows  []zones.Flow
 	Answer Answer
 }
 
