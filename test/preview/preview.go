@@ -271,7 +271,10 @@ func (r *Result) see(e events.EngineEvent) {
 		}
 	case e.DiagnosticEvent != nil:
 		d := e.DiagnosticEvent
-		message := strings.TrimSpace(colour.ReplaceAllString(d.Prefix+d.Message, ""))
+		message := strings.TrimSpace(colour.ReplaceAllString(d.Message, ""))
+		if message == "preview failed" { // says nothing that the other errors do not
+			return
+		}
 		if u := resource.URN(d.URN); u != "" && u.Type() != resource.RootStackType {
 			message = fmt.Sprintf("%s %s: %s", u.Type(), u.Name(), message)
 		}

@@ -214,7 +214,7 @@ func TestPreviewOverAState(t *testing.T) {
 	o.State = state
 	result, err = Run(t.Context(), o)
 	require.Error(t, err)
-	assert.Contains(t, strings.Join(result.Errors, "\n"), "protected")
+	assert.Contains(t, strings.Join(result.Errors, "\n"), "marked for protection")
 }
 
 // The engine registers for a stack of the repository what a recording of it has.
