@@ -33,6 +33,8 @@ const (
 	imageTunnel          = "ghostunnel"
 	imageCache           = "redis"
 	imageQueue           = "nats"
+	// ImageDatabaseSetup prepares a database that a platform brings.
+	ImageDatabaseSetup = "dbsetup"
 )
 
 // publicImages are the upstream images, by the versions that this repository is
@@ -53,7 +55,7 @@ var publicImages = map[string]string{
 
 // ownImages are the programs of this repository, and the tunnel, which is built with changes that upstream's image lacks (a
 // minimum of TLS 1.3, connections that end with their certificates); nobody publishes them.
-var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog, imageTunnel}
+var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog, imageTunnel, ImageDatabaseSetup}
 
 // ownImageTag is the tag under which the programs of this repository are pushed;
 // the toolchain's ReleaseTag.

@@ -172,6 +172,35 @@ func (p Plan) Subnets(t Tier) []netip.Prefix {
 	return subnets
 }
 
+// ACLs are the network ACLs of all of the plan's subnets. Those of the zones are as the function ACLs renders them, but that what takes
+// the zones out of the internet takes all of the VPC out of it. The public subnets have the DMZ's. The firewall's, under its tier's
+// name, let through what is between the zones on both of its sides: which of it passes, the firewall says, and the ACLs of those zones.
+func (p Plan) ACLs(m zones.Model) ([]ACLEntry, error) {
+	a := p.Addresses()
+	entries, err := ACLs(m, a)
+	if err != nil {
+		return nil, err
+	}
+	entries = slices.DeleteFunc(entries, func(e ACLEntry) bool {
+		// One is enough, as the zones' ranges are one after the other.
+		return !e.Allow && e.CIDR.Addr() != p.VPC.Addr()
+	})
+	for i := range entries {
+		if !entries[i].Allow {
+			entries[i].CIDR = p.VPC
+		}
+	}
+	for i, zone := range []zones.Zone{zones.DMZ, zones.Application} {
+		for _, direction := range []Direction{Egress, Ingress} {
+			entries = append(entries, ACLEntry{
+				Zone: zones.Zone(Firewall), Direction: direction, Number: firstEntry + i*entryStep, Allow: true, Protocol: "-1", CIDR: a[zone],
+				Why: []string{fmt.Sprintf("what the firewall inspects, at the side of %s", zone)},
+			})
+		}
+	}
+	return entries, nil
+}
+
 // nth is the index-th of the ranges within whole that have so many bits more. It is no valid range when there is none.
 func nth(whole netip.Prefix, bits, index int) netip.Prefix {
 	if !whole.IsValid() || !whole.Addr().Is4() || whole.Bits()+bits > 32 || index < 0 || index >= 1<<bits {

@@ -180,8 +180,14 @@ func TestACLsFitAWS(t *testing.T) {
 	m := zones.AWS(zones.Options{})
 	for _, vpc := range examples() {
 		p := plan(t, vpc.String(), azs...)
-		entries, err := ACLs(m, p.Addresses())
+		entries, err := p.ACLs(m)
 		require.NoError(t, err)
+		require.True(t, Permits(entries, zones.DMZ, Egress, host(zones.Internet), "tcp", 40000))
+		for _, direction := range []Direction{Egress, Ingress} {
+			for _, inside := range []netip.Addr{p.Subnet(Firewall, azs[0]).Addr(), nth(p.VPC, 1, 1).Addr()} {
+				require.False(t, Permits(entries, zones.DMZ, direction, inside, "tcp", 1024), "%s is not the internet", inside)
+			}
+		}
 		counts := map[string]int{}
 		for _, e := range entries {
 			counts[string(e.Zone)+" "+string(e.Direction)]++

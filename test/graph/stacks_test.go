@@ -46,10 +46,8 @@ func stackNames(t *testing.T) []string {
 // record records a stack as its file configures it, with changes.
 func record(t *testing.T, stack string, mode Mode, changes map[string]string) *Graph {
 	t.Helper()
-	config := Placeholders(root)
-	file, err := StackConfig(root, stack)
+	config, err := Configuration(root, stack)
 	require.NoError(t, err)
-	maps.Copy(config, file)
 	for key, value := range changes {
 		config[stacks.Namespace+":"+key] = value
 	}

@@ -16,7 +16,7 @@
 //
 // Security groups cannot name each other across the firewall (network.Inspected). Endpoints of the firewall hand on packets of up to
 // 8500 bytes, drop larger ones, and tell nobody
-// (https://docs.aws.amazon.com/vpc/latest/privatelink/create-gateway-load-balancer-endpoint-service.html): the pods' network must not
+// (https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html): the pods' network must not
 // use larger ones (MaxMTU).
 package inspection
 

@@ -87,18 +87,9 @@ func (v *VPC) makeRoutes(m maker) error {
 	return nil
 }
 
-// makeACLs makes the ACL of each zone's subnets, in which the program's entries are all there are. The public subnets have that of the
-// DMZ. The firewall's endpoints get what is between the zones on both of its sides; which of it passes, the firewall says, and the
-// ACLs of those zones.
+// makeACLs makes the ACL of each tier's subnets, in which the program's entries are all there are. The public subnets have that of the
+// DMZ.
 func (v *VPC) makeACLs(m maker, entries []network.ACLEntry) error {
-	addresses := v.plan.Addresses()
-	for i, zone := range []zones.Zone{zones.DMZ, zones.Application} {
-		for _, direction := range []network.Direction{network.Ingress, network.Egress} {
-			entries = append(entries, network.ACLEntry{
-				Zone: zones.Zone(network.Firewall), Direction: direction, Number: 100 + 10*i, Allow: true, Protocol: "-1", CIDR: addresses[zone],
-			})
-		}
-	}
 	for _, tier := range v.plan.Tiers() {
 		if tier == network.Public {
 			continue

@@ -137,7 +137,7 @@ func (a Args) validate() (rendered, error) {
 	if planErr == nil && groupsErr == nil {
 		var rulesErr, entriesErr error
 		out.rules, rulesErr = network.Inspected(a.Model, a.Plan, rules)
-		out.entries, entriesErr = network.ACLs(a.Model, a.Plan.Addresses())
+		out.entries, entriesErr = a.Plan.ACLs(a.Model)
 		problems = append(problems, rulesErr, entriesErr)
 		if len(rules) > 0 && !slices.ContainsFunc(rules, func(r network.GroupRule) bool { return r.Group == EndpointsGroup }) {
 			problems = append(problems, fmt.Errorf("model: it must have a role with the group %s, which the endpoints are in", EndpointsGroup))

@@ -1,7 +1,0 @@
-// Package platforms is the list of what a stack can be deployed onto, for programs that take any stack. It carries the SDKs of all.
-package platforms
-
-import "ephemos.dev/deploy/stacks"
-
-// All are the platforms besides a cluster that exists, which every program has.
-func All() []stacks.Platform { return nil }
