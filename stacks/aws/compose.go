@@ -6,6 +6,7 @@ import (
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"ephemos.dev/deploy/components/audit"
 	"ephemos.dev/deploy/components/cluster"
 	"ephemos.dev/deploy/components/cluster/podgroups"
 	"ephemos.dev/deploy/components/keys"
@@ -41,7 +42,7 @@ func (d *deployment) compose() error {
 			{Name: zones.WebGateway, DNSName: c.WebHost, NodePort: zones.NodePortWeb},
 			{Name: zones.APIGateway, DNSName: c.APIHost, NodePort: zones.NodePortAPI},
 		},
-		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket,
+		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket, AccessLogPrefix: audit.LoadBalancerPrefix,
 		RateLimit: c.AWS.RequestLimit, Protect: c.Profile.Protect,
 	}
 	if _, err := edge.New(d.ctx, "edge", edgeArgs, d.at()...); err != nil {
