@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
@@ -9,8 +10,10 @@ import (
 	"ephemos.dev/deploy/components/audit"
 	"ephemos.dev/deploy/components/cluster"
 	"ephemos.dev/deploy/components/cluster/podgroups"
+	"ephemos.dev/deploy/components/cluster/volumes"
 	"ephemos.dev/deploy/components/keys"
 	"ephemos.dev/deploy/components/loadbalancer/nlb"
+	"ephemos.dev/deploy/components/manifest/placement"
 	"ephemos.dev/deploy/components/network"
 	"ephemos.dev/deploy/components/network/edge"
 	"ephemos.dev/deploy/components/postgres/rdssetup"
@@ -72,8 +75,17 @@ func (d *deployment) compose() error {
 	}
 	public := prefixes(d.plan.Subnets(network.Public))
 	managed[zones.DMZ] = public
-	return stacks.Compose(d.ctx, c, &stacks.Foundation{
-		Cluster: inside, Model: d.model, After: d.cluster.Ready(),
+	disks, err := volumes.New(d.ctx, "volumes", &volumes.Args{KeyARN: d.keys.ARN(keys.Disk), Retain: c.Profile.Protect},
+		pulumi.Providers(inside), pulumi.DependsOn(d.cluster.Ready()))
+	if err != nil {
+		return err
+	}
+	places := placement.New(d.zoneOf())
+	if err := d.ctx.RegisterStackTransformation(places.Transform); err != nil {
+		return err
+	}
+	err = stacks.Compose(d.ctx, c, &stacks.Foundation{
+		Cluster: inside, Model: d.model, After: d.cluster.Ready(), StorageClass: disks.Class.ToStringPtrOutput(),
 		Ranges: segmentation.Ranges{
 			Nodes: nodes, APIServer: zoneSubnets(zones.Platform), Pods: []string{d.plan.VPC.String()}, Managed: managed,
 		},
@@ -95,6 +107,16 @@ func (d *deployment) compose() error {
 			Prepare:      func(before []pulumi.ResourceOption) ([]pulumi.Resource, error) { return d.prepare(grants, before) },
 		},
 	})
+	return errors.Join(err, places.Err())
+}
+
+// zoneOf is the zone of each namespace.
+func (d *deployment) zoneOf() map[string]string {
+	zone := map[string]string{}
+	for _, n := range d.model.Namespaces {
+		zone[n.Name] = string(n.Zone)
+	}
+	return zone
 }
 
 // zoneGroups are the security groups of the pods of each namespace: its zone's.
