@@ -6,6 +6,7 @@ import (
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"ephemos.dev/deploy/components/audit"
 	"ephemos.dev/deploy/components/cluster"
 	"ephemos.dev/deploy/components/cluster/podgroups"
 	"ephemos.dev/deploy/components/keys"
@@ -42,7 +43,8 @@ func (d *deployment) compose() error {
 			{Name: zones.APIGateway, DNSName: c.APIHost, NodePort: zones.NodePortAPI},
 		},
 		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket,
-		RateLimit: c.AWS.RequestLimit, Protect: c.Profile.Protect,
+		AccessLogPrefix: audit.LoadBalancerPrefix,
+		RateLimit:       c.AWS.RequestLimit, Protect: c.Profile.Protect,
 	}
 	if _, err := edge.New(d.ctx, "edge", edgeArgs, d.at()...); err != nil {
 		return err
@@ -89,7 +91,7 @@ func (d *deployment) compose() error {
 			EntryAddress: entryArgs.Address(), EntryNodePorts: [2]int{zones.NodePortEntryPrimary, zones.NodePortEntryBackup},
 			EntryCIDRs:       prefixes(d.plan.Subnets(network.TierOf(zones.Management))),
 			GatewayNodePorts: map[string]int{zones.WebGateway: zones.NodePortWeb, zones.APIGateway: zones.NodePortAPI},
-			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.UnhealthyAfter,
+			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.GatewayDrain,
 			DatabaseHost: d.database.Endpoint,
 			Prepare:      func(before []pulumi.ResourceOption) ([]pulumi.Resource, error) { return d.prepare(grants, before) },
 		},
