@@ -45,8 +45,9 @@ func (d *deployment) compose() error {
 			{Name: zones.WebGateway, DNSName: c.WebHost, NodePort: zones.NodePortWeb},
 			{Name: zones.APIGateway, DNSName: c.APIHost, NodePort: zones.NodePortAPI},
 		},
-		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket, AccessLogPrefix: audit.LoadBalancerPrefix,
-		RateLimit: c.AWS.RequestLimit, Protect: c.Profile.Protect,
+		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket,
+		AccessLogPrefix: audit.LoadBalancerPrefix,
+		RateLimit:       c.AWS.RequestLimit, Protect: c.Profile.Protect,
 	}
 	if _, err := edge.New(d.ctx, "edge", edgeArgs, d.at()...); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (d *deployment) compose() error {
 			EntryAddress: entryArgs.Address(), EntryNodePorts: [2]int{zones.NodePortEntryPrimary, zones.NodePortEntryBackup},
 			EntryCIDRs:       prefixes(d.plan.Subnets(network.TierOf(zones.Management))),
 			GatewayNodePorts: map[string]int{zones.WebGateway: zones.NodePortWeb, zones.APIGateway: zones.NodePortAPI},
-			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.UnhealthyAfter,
+			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.GatewayDrain,
 			DatabaseHost: d.database.Endpoint,
 			Prepare:      func(before []pulumi.ResourceOption) ([]pulumi.Resource, error) { return d.prepare(grants, before) },
 		},
