@@ -13,7 +13,7 @@ BIN := bin
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Go's own build cache decides what is stale.
 .PHONY: $(BIN)/testbed $(BIN)/toolchain
@@ -46,6 +46,22 @@ images-push: $(BIN)/toolchain ## Push the images to REGISTRY, for a cluster of y
 graph: ## Print the resource graph of STACK as JSON
 	@go run ./cmd/graph $(STACK)
 
+.PHONY: preview
+preview: ## Preview STACK with the real engine, without credentials, cluster or network; POLICY=path adds a policy pack
+	@go run ./cmd/preview $(addprefix -policy-pack ,$(POLICY)) $(STACK)
+
+.PHONY: cost
+cost: ## Estimate what STACK costs a month, from a dated table of list prices
+	@go run ./cmd/cost $(STACK)
+
+.PHONY: deployer-policy
+deployer-policy: ## Print the IAM policies that whoever deploys STACK needs
+	@go run ./cmd/deployer-policy $(STACK)
+
+.PHONY: destroy
+destroy: ## Take STACK down in order; production wants CONFIRM=<stack>; PREVIEW=1 only says what would go
+	@go run ./cmd/destroy -confirm "$(CONFIRM)" $(if $(PREVIEW),-preview) $(STACK)
+
 .PHONY: lint
 lint: $(BIN)/toolchain
 	@$(BIN)/toolchain build check
@@ -59,7 +75,7 @@ RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchai
 
 .PHONY: unit
 unit: $(BIN)/toolchain
-	@$(BIN)/toolchain build spire-server spire-agent ghostunnel nats-server redis suricata
+	@$(BIN)/toolchain build spire-server spire-agent ghostunnel nats-server redis suricata pulumi
 	@{ command -v gcc && command -v iptables; } >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev iptables; }
 	@CGO_ENABLED=1 go test -race $(RACE)
 	@EPHEMOS_REQUIRE_PROGRAMS=1 go test $$(go list ./... | grep -v /test/deploy)
@@ -72,6 +88,10 @@ check: ## Lint, unit tests and resource graphs; no cluster
 .PHONY: bench
 bench: ## Benchmarks: rendering of 100 zones with 1,000 to 8,000 flows; the firewall beside the gateway without it
 	@go test -run '^$$' -bench . ./components/segmentation ./cmd/internal/waf
+
+.PHONY: bench-preview
+bench-preview: ## Time and memory of a preview of STACK with 1, 5 and 20 trust domains
+	@STACK=$(STACK) go test -run '^$$' -bench Preview -benchtime 1x ./test/bench
 
 .PHONY: deploy-test
 deploy-test: ## Deploy tests on the testbed

@@ -6,8 +6,9 @@ import (
 	"os"
 
 	"ephemos.dev/deploy/stacks"
+	"ephemos.dev/deploy/stacks/aws"
 )
 
 func main() {
-	os.Exit(stacks.Run(os.Stderr))
+	os.Exit(stacks.Run(os.Stderr, aws.Platform))
 }

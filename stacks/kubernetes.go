@@ -3,6 +3,7 @@ package stacks
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -57,17 +58,19 @@ type Foundation struct {
 type Managed struct {
 	// Server changes the arguments of the SPIRE servers: where their database is, where keys and the upstream CA.
 	Server func(*server.Args)
-	// ServerDependencies have to be there before the servers start, such as the servers' role in the database.
-	ServerDependencies func(namespaces pulumi.Resource) ([]pulumi.Resource, error)
+	// Prepare makes what has to be in the cluster before any pod starts, with the given options, and returns what pods wait for.
+	Prepare func(before []pulumi.ResourceOption) ([]pulumi.Resource, error)
 	// EntryAddress is the name under which agents reach the servers through the platform's load balancers, which hand connections
 	// to EntryNodePorts, the primary's and the backup's, from EntryCIDRs.
 	EntryAddress   string
 	EntryNodePorts [2]int
 	EntryCIDRs     []string
 	// GatewayNodePorts are the ports of the nodes to which the platform hands clients' requests, by the name of the gateway, from
-	// EdgeCIDRs.
+	// EdgeCIDRs, after it asked for EdgeHealthPath. It notices within EdgeDrainDelay that a gateway is about to end.
 	GatewayNodePorts map[string]int
 	EdgeCIDRs        []string
+	EdgeHealthPath   string
+	EdgeDrainDelay   time.Duration
 	// DatabaseHost is the output of that name.
 	DatabaseHost pulumi.StringInput
 }
@@ -98,6 +101,8 @@ type composition struct {
 	// namespaces and kinds are what nearly everything needs.
 	namespaces *segmentation.Segmentation
 	kinds      *crds.CRDs
+	// prepared is what Managed.Prepare made.
+	prepared []pulumi.Resource
 }
 
 // deployKubernetes deploys onto a cluster that exists.
@@ -139,6 +144,13 @@ func Compose(ctx *pulumi.Context, c *Config, base *Foundation) (err error) {
 	}, append(d.after(), d.protect())...); err != nil {
 		return err
 	}
+	if base.Managed != nil {
+		prepared, err := base.Managed.Prepare(d.after(d.namespaces))
+		if err != nil {
+			return err
+		}
+		d.prepared = d.lineage.resources(prepared...)
+	}
 	servers, databaseHost, err := d.servers()
 	if err != nil {
 		return err
@@ -178,7 +190,7 @@ func Compose(ctx *pulumi.Context, c *Config, base *Foundation) (err error) {
 
 // after are the options of a component that waits for the given resources.
 func (d *composition) after(resources ...pulumi.Resource) []pulumi.ResourceOption {
-	all := append(slices.Clone(d.base.After), d.lineage.resources(resources...)...)
+	all := append(slices.Concat(d.base.After, d.prepared), d.lineage.resources(resources...)...)
 	return []pulumi.ResourceOption{pulumi.Providers(d.base.Cluster), pulumi.DependsOn(all)}
 }
 
@@ -220,11 +232,7 @@ func (d *composition) servers() (servers *server.Server, databaseHost pulumi.Str
 	if managed := d.base.Managed; managed != nil {
 		managed.Server(args)
 		args.Config.ProxyProtocolTrustedCIDRs = managed.EntryCIDRs
-		dependencies, err := managed.ServerDependencies(d.namespaces)
-		if err != nil {
-			return nil, nil, err
-		}
-		args.PodDependencies = d.lineage.resources(append(dependencies, d.kinds)...)
+		args.PodDependencies = append(slices.Clone(d.prepared), d.lineage.resources(d.kinds)...)
 		servers, err = server.New(d.ctx, "spire-server", args, d.after(d.namespaces)...)
 		return servers, managed.DatabaseHost, err
 	}
@@ -312,7 +320,8 @@ func (d *composition) plan() identified {
 			args.EdgeSecret = pulumi.String(c.EdgeSecret)
 		}
 		if managed := d.base.Managed; managed != nil {
-			args.ServiceType = gateway.NodePort // EDGE
+			args.ServiceType, args.NodePort, args.TrustedProxies = gateway.NodePort, managed.GatewayNodePorts[name], managed.EdgeCIDRs
+			args.HealthPath, args.DrainDelay = managed.EdgeHealthPath, managed.EdgeDrainDelay
 		}
 		return args
 	}

@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 
 	"ephemos.dev/deploy/stacks"
@@ -37,12 +36,10 @@ func run(args []string, out io.Writer) error {
 	if flags.NArg() != 1 {
 		return errors.New("wants the name of one stack, such as prod")
 	}
-	config := graph.Placeholders(".")
-	file, err := graph.StackConfig(".", flags.Arg(0))
+	config, err := graph.Configuration(".", flags.Arg(0))
 	if err != nil {
 		return err
 	}
-	maps.Copy(config, file)
 	recorded, err := graph.RecordStack(flags.Arg(0), config, graph.Update)
 	if err != nil {
 		return err

@@ -130,7 +130,12 @@ func (s *session) provideDatabase(name, role string) (changed bool) {
 	// What an access list leaves out, such as one that is NULL, is Postgres' default, which lets everyone in.
 	known := s.row(`SELECT pg_get_userbyid(datdba), EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0)
 		FROM pg_database WHERE datname = $1`, []any{name}, &owner, &public)
-	if s.err != nil || known && owner == role && !public {
+	if s.err != nil {
+		return false
+	}
+	if known && owner == role && !public {
+		// Left behind by a run that was cut short.
+		s.exec("REVOKE " + s.role + " FROM CURRENT_USER")
 		return false
 	}
 	// Who gives something to a role has to belong to it, for the moment. Superusers do as it is.

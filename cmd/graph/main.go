@@ -58,12 +58,10 @@ func run(args []string, out io.Writer) error {
 		return errors.New("wants the name of one stack, such as local")
 	}
 	stack := flags.Arg(0)
-	config := graph.Placeholders(".")
-	file, err := graph.StackConfig(".", stack)
+	config, err := graph.Configuration(".", stack)
 	if err != nil {
 		return err
 	}
-	maps.Copy(config, file)
 	maps.Copy(config, set)
 	recorded, err := graph.RecordStack(stack, config, graph.Mode(*preview))
 	if err != nil {

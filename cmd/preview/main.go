@@ -2,7 +2,7 @@
 // cluster or a network. It runs in the root of the repository and reads Pulumi.<stack>.yaml; what that leaves to the machine that
 // deploys is filled with placeholders. In the place of the AWS provider stands a stand-in; see test/preview.
 //
-//	preview [-config key=value]... [-policy-pack path]... [-kubernetes auto|real|stand-in] [-tree=false] [-log file] stack
+//	preview [-config key=value]... [-policy-pack path]... [-kubernetes auto|real|stand-in] [-tree=false] [-rules=false] [-log file] stack
 package main
 
 import (
@@ -65,6 +65,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.Var(&packConfigs, "policy-pack-config", "`path` of the configuration of the policy pack at the same place in the list")
 	kubernetes := flags.String("kubernetes", "auto", "Kubernetes provider: real (built if need be), stand-in, or auto: the real one if it was built already")
 	tree := flags.Bool("tree", true, "print every resource, not only their numbers")
+	rules := flags.Bool("rules", true, "check the inputs of AWS resources by what is known of AWS' rules (test/awsrules)")
 	logFile := flags.String("log", "", "write everything that the engine prints to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -79,6 +80,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	options, err := preview.StackOptions(".", flags.Arg(0), set)
 	if err != nil {
 		return err
+	}
+	if *rules {
+		options.Check = preview.AWSRules
 	}
 	options.PolicyPacks, options.PolicyPackConfigs = packs, packConfigs
 	if options.Programs, err = preview.FindPrograms(ctx, toolchain.Options{Progress: progress}, *kubernetes); err != nil {

@@ -236,6 +236,7 @@ func (v *Archive) provision(ctx *pulumi.Context, name string, a ArchiveArgs, opt
 
 // replicate copies every new object, as it is and locked as it is, but no deletion.
 func (a ArchiveArgs) replicate(ctx *pulumi.Context, name string, from, to *bucket, opts []pulumi.ResourceOption) error {
+	// AWS documents no condition by which S3 could say for which bucket it takes the role.
 	role, err := iam.NewRole(ctx, name+"-replication-role", &iam.RoleArgs{
 		Description: pulumi.Sprintf("%s: copies the audit archive to %s", a.TrustDomain, a.BackupRegion),
 		AssumeRolePolicy: iampolicy.Document(iampolicy.Statement{

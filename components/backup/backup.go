@@ -91,7 +91,8 @@ type Args struct {
 	// TestSchedule is when the latest backup is restored, and removed again. Default "cron(0 6 ? * SUN *)", every Sunday.
 	TestSchedule string
 	// TestMetadata says where it is restored to, such as a subnet group and security groups: keys and values of AWS' list for the source
-	// (docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing-inferred-metadata.html). Nil: AWS infers them from the backup.
+	// (docs.aws.amazon.com/aws-backup/latest/devguide/restore-testing-inferred-metadata.html). Nil: AWS takes the account's default VPC,
+	// and in an account without one no restore succeeds.
 	TestMetadata pulumi.StringMapInput
 	// Protect keeps Pulumi from deleting the vaults.
 	Protect bool

@@ -36,6 +36,7 @@ import (
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/eks"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	argument "ephemos.dev/deploy/components/internal/check"
 	"ephemos.dev/deploy/components/manifest"
 	"ephemos.dev/deploy/components/zones"
 )
@@ -123,38 +124,33 @@ var (
 	namePattern    = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
 	versionPattern = regexp.MustCompile(`^1\.[0-9]{2}$`)
 	releasePattern = regexp.MustCompile(`^1\.[0-9]+\.[0-9]+-[0-9a-f]{8}$`)
-	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
-	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 	// An access entry takes an IAM role or user. The name of a session or the account as a whole is none.
 	administratorPattern = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]+$`)
 )
 
-// retentions are the values that CloudWatch Logs has, in days, without 0, which is for ever.
-var retentions = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
-
 func (a Args) validate() error {
 	var errs []error
-	refuse := func(field string, value any, allowed string) {
-		errs = append(errs, fmt.Errorf("%s: %#v is not allowed: it must be %s", field, value, allowed))
-	}
 	check := func(ok bool, field string, value any, allowed string) {
 		if !ok {
-			refuse(field, value, allowed)
+			errs = append(errs, fmt.Errorf("%s: %#v is not allowed: it must be %s", field, value, allowed))
 		}
 	}
 	check(namePattern.MatchString(a.Name), "name", a.Name, "1 to 100 letters, digits, dashes and underscores, a letter or digit first")
 	check(versionPattern.MatchString(a.Version), "version", a.Version, "a minor version such as "+DefaultVersion)
-	check(a.Region == "" || regionPattern.MatchString(a.Region), "region", a.Region, "a region such as eu-central-1")
-	check(a.AccountID == "" || accountPattern.MatchString(a.AccountID), "accountID", a.AccountID, "12 digits")
+	if a.Region != "" {
+		errs = append(errs, argument.Region("region", a.Region))
+	}
+	if a.AccountID != "" {
+		errs = append(errs, argument.Account("accountID", a.AccountID))
+	}
 	check(a.NodeRelease == "" || releasePattern.MatchString(a.NodeRelease), "nodeRelease", a.NodeRelease, "a release of Bottlerocket such as 1.54.0-aabbccdd")
-	check(slices.Contains(retentions, a.LogRetentionDays), "logRetentionDays", a.LogRetentionDays, fmt.Sprintf("one of %v", retentions))
 	for field, value := range map[string]pulumi.StringInput{
 		"controlPlaneGroupID": a.ControlPlaneGroupID, "nodeGroupID": a.NodeGroupID, "secretsKeyARN": a.SecretsKeyARN,
 		"diskKeyARN": a.DiskKeyARN, "logKeyARN": a.LogKeyARN,
 	} {
-		check(value != nil, field, "", "set")
+		errs = append(errs, argument.Set(field, value))
 	}
-	errs = append(errs, threeSubnets("subnetIDs", a.SubnetIDs), a.validateServiceCIDR())
+	errs = append(errs, threeSubnets("subnetIDs", a.SubnetIDs), a.validateServiceCIDR(), argument.LogRetention("logRetentionDays", a.LogRetentionDays))
 	for _, cidr := range a.PublicAccessCIDRs {
 		errs = append(errs, validatePublic(cidr))
 	}

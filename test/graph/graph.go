@@ -211,3 +211,8 @@ func Revealed(inputs resource.PropertyMap) any { return revealed(resource.NewPro
 
 // Masked turns inputs into plain JSON types; unknown and secret values become masks.
 func Masked(inputs resource.PropertyMap) any { return masked(resource.NewProperty(inputs)) }
+
+// onAWS says whether the program makes anything on AWS.
+func (g *Graph) onAWS() bool {
+	return slices.ContainsFunc(g.Resources, func(r *Resource) bool { return r.Custom && strings.HasPrefix(r.Type, "aws:") })
+}

@@ -3,11 +3,14 @@ package graph
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"sigs.k8s.io/yaml"
+
+	"ephemos.dev/deploy/stacks"
 )
 
 // StackConfig reads the configuration of a stack as the Pulumi CLI hands it to
@@ -53,12 +56,21 @@ func asJSON(v any) string {
 	return string(content)
 }
 
-// Placeholders are what a recording needs and a stack file leaves to the machine
-// that deploys: a kubeconfig, which is read and not used, and a registry for the
-// images that have no public one. dir is the root of the repository.
-func Placeholders(dir string) map[string]string {
-	return map[string]string{
-		Project + ":kubeconfig":    filepath.Join(dir, "test", "graph", "testdata", "kubeconfig.yaml"),
-		Project + ":imageRegistry": "registry.example.com/ephemos",
+// Configuration is what a stack's file configures, with placeholders for what it leaves to the machine that deploys: a kubeconfig or,
+// on AWS, the CAs of its databases, which are read and not used, and a registry for the images that have no public one. dir is the
+// root of the repository.
+func Configuration(dir, stack string) (map[string]string, error) {
+	file, err := StackConfig(dir, stack)
+	if err != nil {
+		return nil, err
 	}
+	testdata := filepath.Join(dir, "test", "graph", "testdata")
+	config := map[string]string{Project + ":imageRegistry": "registry.example.com/ephemos"}
+	if file[Project+":platform"] == stacks.PlatformAWS {
+		config[Project+":databaseCAFile"] = filepath.Join(testdata, "database-ca.pem")
+	} else {
+		config[Project+":kubeconfig"] = filepath.Join(testdata, "kubeconfig.yaml")
+	}
+	maps.Copy(config, file)
+	return config, nil
 }

@@ -26,8 +26,20 @@ const root = "../.."
 // privileged are the namespaces that are exempt from the restricted standard.
 var privileged = slices.Sorted(maps.Keys(segmentation.Exceptions()))
 
-// model is the zone model of the stacks of this repository.
-var model = zones.Standard(zones.Options{})
+// model is the zone model of the stacks on a cluster that exists, awsModel that of those on AWS.
+var (
+	model    = zones.Standard(zones.Options{})
+	awsModel = zones.AWS(zones.Options{})
+)
+
+// checks are what a stack's recording has to pass.
+func checks(g *Graph) []Check {
+	all := append(General(), RestrictedPods(privileged...))
+	if g.onAWS() {
+		return append(all, InModel(awsModel))
+	}
+	return append(all, InModel(model))
+}
 
 // stackNames are the stacks of this repository: those with a configuration file.
 func stackNames(t *testing.T) []string {
@@ -46,10 +58,8 @@ func stackNames(t *testing.T) []string {
 // record records a stack as its file configures it, with changes.
 func record(t *testing.T, stack string, mode Mode, changes map[string]string) *Graph {
 	t.Helper()
-	config := Placeholders(root)
-	file, err := StackConfig(root, stack)
+	config, err := Configuration(root, stack)
 	require.NoError(t, err)
-	maps.Copy(config, file)
 	for key, value := range changes {
 		config[stacks.Namespace+":"+key] = value
 	}
@@ -77,7 +87,7 @@ func TestStacksPassEveryCheck(t *testing.T) {
 	for _, stack := range stackNames(t) {
 		t.Run(stack, func(t *testing.T) {
 			g := unchanged(t, stack, Update)
-			for _, check := range append(General(), RestrictedPods(privileged...), InModel(model)) {
+			for _, check := range checks(g) {
 				for _, finding := range check.Find(g) {
 					t.Errorf("%s: %s", check.Name, finding)
 				}
@@ -94,7 +104,7 @@ func TestProfilesPassEveryCheck(t *testing.T) {
 		}
 		t.Run(profile, func(t *testing.T) {
 			g := record(t, "local", Update, map[string]string{"profile": profile})
-			for _, check := range append(General(), RestrictedPods(privileged...), InModel(model)) {
+			for _, check := range checks(g) {
 				for _, finding := range check.Find(g) {
 					t.Errorf("%s: %s", check.Name, finding)
 				}

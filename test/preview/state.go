@@ -23,7 +23,6 @@ func State(g *graph.Graph) ([]byte, error) {
 		Manifest:  apitype.ManifestV1{Time: recorded},
 		Resources: []apitype.ResourceV3{{URN: root, Type: resource.RootStackType}},
 	}
-	done := map[string]bool{}
 	ids := map[string]string{}
 	add := func(r *graph.Resource) error {
 		state := apitype.ResourceV3{
@@ -58,29 +57,17 @@ func State(g *graph.Graph) ([]byte, error) {
 			state.Dependencies = append(state.Dependencies, resource.URN(d))
 		}
 		deployment.Resources = append(deployment.Resources, state)
-		done[r.URN] = true
 		return nil
 	}
 	// A deployment lists what a resource needs before the resource.
-	for left := slices.Clone(g.Resources); len(left) > 0; {
-		var later []*graph.Resource
-		for _, r := range left {
-			ready := (r.Parent == "" || done[r.Parent]) && (r.Provider == "" || done[r.Provider])
-			for _, d := range r.Dependencies {
-				ready = ready && (done[d] || g.Get(d) == nil)
-			}
-			if !ready {
-				later = append(later, r)
-				continue
-			}
-			if err := add(r); err != nil {
-				return nil, err
-			}
+	ordered, err := Ordered(g)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range ordered {
+		if err := add(r); err != nil {
+			return nil, err
 		}
-		if len(later) == len(left) {
-			return nil, fmt.Errorf("%s and %d others wait for each other", left[0], len(left)-1)
-		}
-		left = later
 	}
 	return json.Marshal(deployment)
 }
@@ -88,4 +75,27 @@ func State(g *graph.Graph) ([]byte, error) {
 func asMap(v any) (map[string]any, bool) {
 	m, ok := v.(map[string]any)
 	return m, ok
+}
+
+// Ordered lists the resources so that each comes after its parent, its provider and what it depends on.
+func Ordered(g *graph.Graph) ([]*graph.Resource, error) {
+	var ordered []*graph.Resource
+	done := map[string]bool{}
+	for left := slices.Clone(g.Resources); len(left) > 0; {
+		var later []*graph.Resource
+		for _, r := range left {
+			needs := append(slices.Clone(r.Dependencies), r.Parent, r.Provider)
+			if slices.ContainsFunc(needs, func(n string) bool { return !done[n] && g.Get(n) != nil }) {
+				later = append(later, r)
+				continue
+			}
+			ordered = append(ordered, r)
+			done[r.URN] = true
+		}
+		if len(later) == len(left) {
+			return nil, fmt.Errorf("%s and %d others wait for each other", left[0], len(left)-1)
+		}
+		left = later
+	}
+	return ordered, nil
 }

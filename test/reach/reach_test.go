@@ -13,6 +13,9 @@ import (
 	"ephemos.dev/deploy/test/standin"
 )
 
+// mainVPC is the identifier that the stand-in gives the VPC main.
+const mainVPC = "vpc-0d6e4079e36703ebd"
+
 // A small VPC, written by hand: a load balancer in a public subnet, a gateway in the DMZ, a service in two availability zones, and a
 // firewall between gateway and service.
 type built map[string]*graph.Resource
@@ -58,13 +61,13 @@ pass tcp $APPLICATION 8443 -> $DMZ any (msg:"answers"; flow:to_client; sid:7; re
 func small() built {
 	b := built{}
 	b.add("aws:ec2/vpc:Vpc", "main", map[string]any{"cidrBlock": "10.0.0.0/16", "enableDnsSupport": true})
-	b.add("aws:ec2/internetGateway:InternetGateway", "gate", map[string]any{"vpcId": "vpc-main"})
+	b.add("aws:ec2/internetGateway:InternetGateway", "gate", map[string]any{"vpcId": mainVPC})
 	for name, s := range map[string][2]string{
 		"public-a": {"10.0.0.0/24", "a"}, "dmz-a": {"10.0.1.0/24", "a"}, "app-a": {"10.0.2.0/24", "a"}, "app-b": {"10.0.3.0/24", "b"},
 		"wall-a": {"10.0.250.0/28", "a"}, "wall-b": {"10.0.250.16/28", "b"},
 	} {
-		b.add("aws:ec2/subnet:Subnet", name, map[string]any{"vpcId": "vpc-main", "cidrBlock": s[0], "availabilityZone": standin.Region + s[1]})
-		b.add("aws:ec2/routeTable:RouteTable", "table-"+name, map[string]any{"vpcId": "vpc-main"})
+		b.add("aws:ec2/subnet:Subnet", name, map[string]any{"vpcId": mainVPC, "cidrBlock": s[0], "availabilityZone": standin.Region + s[1]})
+		b.add("aws:ec2/routeTable:RouteTable", "table-"+name, map[string]any{"vpcId": mainVPC})
 		b.add("aws:ec2/routeTableAssociation:RouteTableAssociation", "of-"+name, map[string]any{"subnetId": "subnet-" + name, "routeTableId": "rtb-table-" + name})
 	}
 	route := func(name, table, cidr, key, target string) {
@@ -76,13 +79,13 @@ func small() built {
 	route("app-a-to-dmz", "app-a", "10.0.1.0/24", "vpcEndpointId", "vpce-firewall-a")
 	route("app-b-to-dmz", "app-b", "10.0.1.0/24", "vpcEndpointId", "vpce-firewall-a")
 
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-public", map[string]any{"vpcId": "vpc-main", "subnetIds": []any{"subnet-public-a"},
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-public", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-public-a"},
 		"ingress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 1024, 65535), entryOf(110, "deny", "-1", "10.0.0.0/16", 0, 0),
 			entryOf(120, "allow", "6", "0.0.0.0/0", 443, 443)},
 		"egress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 8443, 8443), entryOf(110, "deny", "-1", "10.0.0.0/16", 0, 0),
 			entryOf(120, "allow", "tcp", "0.0.0.0/0", 1024, 65535)},
 	})
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-app", map[string]any{"vpcId": "vpc-main",
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-app", map[string]any{"vpcId": mainVPC,
 		"ingress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 1, 65535), entryOf(110, "allow", "tcp", "10.0.2.0/23", 8443, 8443),
 			entryOf(120, "allow", "tcp", "10.0.2.0/23", 32768, 65535)},
 		"egress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 32768, 65535), entryOf(110, "allow", "tcp", "10.0.2.0/23", 8443, 8443),
@@ -90,7 +93,7 @@ func small() built {
 	})
 	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-a", map[string]any{"networkAclId": "acl-acl-app", "subnetId": "subnet-app-a"})
 	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-b", map[string]any{"networkAclId": "acl-acl-app", "subnetId": "subnet-app-b"})
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-dmz", map[string]any{"vpcId": "vpc-main", "subnetIds": []any{"subnet-dmz-a"}})
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-dmz", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-dmz-a"}})
 	for name, e := range map[string]map[string]any{
 		"dmz-in-lb":  {"ruleNumber": 100, "egress": false, "cidrBlock": "10.0.0.0/24", "fromPort": 8443, "toPort": 8443},
 		"dmz-in-app": {"ruleNumber": 110, "egress": false, "cidrBlock": "10.0.2.0/23", "fromPort": 32768, "toPort": 65535},
@@ -102,7 +105,7 @@ func small() built {
 	}
 
 	for _, name := range []string{"lb", "gateway", "service"} {
-		b.add("aws:ec2/securityGroup:SecurityGroup", name, map[string]any{"vpcId": "vpc-main", "description": name})
+		b.add("aws:ec2/securityGroup:SecurityGroup", name, map[string]any{"vpcId": mainVPC, "description": name})
 	}
 	grant := func(name, kind, group, peer string, port int) {
 		in := map[string]any{"securityGroupId": "sg-" + group, "ipProtocol": "tcp", "fromPort": port, "toPort": port}
@@ -121,7 +124,7 @@ func small() built {
 	grant("service-from-service", "Ingress", "service", "service", 8443)
 	grant("service-to-service", "Egress", "service", "service", 8443)
 
-	b.add("aws:networkfirewall/firewall:Firewall", "wall", map[string]any{"vpcId": "vpc-main", "firewallPolicyArn": policyARN,
+	b.add("aws:networkfirewall/firewall:Firewall", "wall", map[string]any{"vpcId": mainVPC, "firewallPolicyArn": policyARN,
 		"subnetMappings": []any{map[string]any{"subnetId": "subnet-wall-b"}, map[string]any{"subnetId": "subnet-wall-a"}}})
 	b.add("aws:networkfirewall/firewallPolicy:FirewallPolicy", "policy", map[string]any{"firewallPolicy": policyOf("aws:drop_strict", "aws:alert_strict")})
 	b.add("aws:networkfirewall/ruleGroup:RuleGroup", "rules", map[string]any{"type": "STATEFUL", "capacity": 100, "ruleGroup": groupOf(rules)})
@@ -243,7 +246,7 @@ func TestObstacles(t *testing.T) {
 		}, tcp(lb, gateway, 8443), "acl-dmz", "10.0.0.10:40000"},
 		"the ACL that answers enter": {set("dmz-in-app", "fromPort", 40000), tcp(gateway, service, 8443), "acl-dmz", "ingress of dmz-a: the last entry drops"},
 		"an ACL of the firewall's subnet": {func(b built) {
-			b.add("aws:ec2/networkAcl:NetworkAcl", "acl-wall", map[string]any{"vpcId": "vpc-main", "subnetIds": []any{"subnet-wall-a"}})
+			b.add("aws:ec2/networkAcl:NetworkAcl", "acl-wall", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-wall-a"}})
 		}, tcp(gateway, service, 8443), "acl-wall", "ingress of wall-a"},
 		"the default ACL is emptied": {func(b built) {
 			b.add("aws:ec2/defaultNetworkAcl:DefaultNetworkAcl", "emptied", map[string]any{"defaultNetworkAclId": "acl-default-main"})

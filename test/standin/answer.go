@@ -6,6 +6,8 @@
 package standin
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,6 +30,8 @@ type shape struct {
 	// arnIsID says that the ARN is the identifier too. Otherwise the identifier is prefix and name.
 	arnIsID bool
 	prefix  string
+	// hex says that the identifier is prefix and a number made from the name, where some of AWS' APIs look at it.
+	hex bool
 	// computed are further outputs, in which {name} and {id} are replaced.
 	computed map[string]any
 }
@@ -57,6 +61,10 @@ func Answer(token, name string, inputs resource.PropertyMap) (id string, outputs
 	}
 	outputs = inputs.Copy()
 	id = s.prefix + physical
+	if s.hex {
+		sum := sha256.Sum256([]byte(physical))
+		id = s.prefix + hex.EncodeToString(sum[:])[:17]
+	}
 	if s.arn != "" {
 		arn := replace(s.arn)
 		outputs["arn"] = resource.NewProperty(arn)

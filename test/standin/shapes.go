@@ -4,7 +4,7 @@ package standin
 var shapes = map[string]shape{
 	"pulumi:providers:aws": {},
 
-	"aws:ec2/vpc:Vpc": {arn: "arn:aws:ec2:{region}:{account}:vpc/{name}", prefix: "vpc-", computed: map[string]any{
+	"aws:ec2/vpc:Vpc": {arn: "arn:aws:ec2:{region}:{account}:vpc/{name}", prefix: "vpc-", hex: true, computed: map[string]any{
 		"defaultSecurityGroupId": "sg-default-{name}", "defaultNetworkAclId": "acl-default-{name}", "defaultRouteTableId": "rtb-default-{name}", "mainRouteTableId": "rtb-default-{name}"}},
 	"aws:ec2/subnet:Subnet":                                     {arn: "arn:aws:ec2:{region}:{account}:subnet/{name}", prefix: "subnet-"},
 	"aws:ec2/internetGateway:InternetGateway":                   {arn: "arn:aws:ec2:{region}:{account}:internet-gateway/{name}", prefix: "igw-"},

@@ -86,9 +86,10 @@ func LogRetention(field string, value int) error {
 	return nil
 }
 
-// Set checks that a value is there.
+// Set checks that a value is there, and that a list which is known is not empty.
 func Set(field string, value any) error {
-	if v := reflect.ValueOf(value); value == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+	v := reflect.ValueOf(value)
+	if value == nil || v.Kind() == reflect.Pointer && v.IsNil() || v.Kind() == reflect.Slice && v.Len() == 0 {
 		return refuse(field, "", "set")
 	}
 	return nil

@@ -39,6 +39,7 @@ func TestChecks(t *testing.T) {
 		"key that is not known": {Key("f", pulumi.String("x").ToStringOutput(), "eu-central-1"), true},
 		"key elsewhere":         {Key("f", pulumi.String("arn:aws:kms:eu-west-1:123456789012:key/1"), "eu-central-1"), false},
 		"no key":                {Key("f", nil, "eu-central-1"), false},
+		"empty list":            {Set("f", pulumi.StringArray{}), false},
 		"nil pointer":           {Set("f", none), false},
 	} {
 		if c.ok {

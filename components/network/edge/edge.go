@@ -32,8 +32,8 @@
 //
 // # When a gateway leaves
 //
-// The balancer notices within UnhealthyAfter. For longer, a gateway that is told to stop has to go on answering, and its health path has
-// to say no (gateway.Args: DrainDelay, HealthPath).
+// The balancer notices within UnhealthyAfter. For GatewayDrain, which is longer, a gateway that is told to stop has to go on
+// answering, and its health path has to say no (gateway.Args: DrainDelay, HealthPath).
 package edge
 
 import (
@@ -82,6 +82,10 @@ const (
 
 // UnhealthyAfter is how long the balancer takes at most to notice that a gateway is away or leaving.
 const UnhealthyAfter = (checkInterval*checkFailures + checkTimeout) * time.Second
+
+// GatewayDrain is how long a gateway has to go on answering when it is told to stop: UnhealthyAfter, and time for what the balancer has
+// sent by then to arrive.
+const GatewayDrain = UnhealthyAfter + 6*time.Second
 
 // DefaultHealthPath is where gateways are asked for their health if a Host does not say otherwise.
 const DefaultHealthPath = "/healthz"

@@ -19,6 +19,9 @@ import (
 
 const key = "arn:aws:kms:eu-central-1:123456789012:key/logs"
 
+// vpcID is the identifier that the stand-in gives the VPC.
+const vpcID = "vpc-ce19c5cff0a528714"
+
 var azs = []string{"eu-central-1a", "eu-central-1b", "eu-central-1c"}
 
 func plan(t *testing.T) network.Plan {
@@ -57,7 +60,7 @@ func TestFirewall(t *testing.T) {
 	for _, guard := range []string{"deleteProtection", "subnetChangeProtection", "firewallPolicyChangeProtection"} {
 		require.Equal(t, true, firewall.Object[guard])
 	}
-	require.Equal(t, "vpc-net-vpc", firewall.Object["vpcId"])
+	require.Equal(t, vpcID, firewall.Object["vpcId"])
 	require.Equal(t, []any{
 		map[string]any{"subnetId": "subnet-net-subnet-firewall-eu-central-1a"}, map[string]any{"subnetId": "subnet-net-subnet-firewall-eu-central-1b"},
 		map[string]any{"subnetId": "subnet-net-subnet-firewall-eu-central-1c"},
@@ -239,7 +242,7 @@ func TestBadArgumentsAreRefused(t *testing.T) {
 		"no key":      {func(a *Args) { a.LogKeyARN = nil }, `logKeyARN: "" is not allowed: it must be set`},
 		"for ever":    {func(a *Args) { a.LogRetentionDays = 0 }, `logRetentionDays: "0" is not allowed`},
 		"no plan":     {func(a *Args) { a.Plan = network.Plan{} }, `plan: vpc: "invalid Prefix" is not allowed`},
-		"no model":    {func(a *Args) { a.Model = zones.Model{} }, "there must be exactly one zone of tier 1"},
+		"no model":    {func(a *Args) { a.Model = zones.Model{} }, "model: the model has no zones"},
 		"too little":  {func(a *Args) { a.Capacity = 10 }, `capacity: "10" is not allowed: it must be `},
 		"too much":    {func(a *Args) { a.Capacity = 30_001 }, `capacity: "30001" is not allowed`},
 		"less than 0": {func(a *Args) { a.Capacity = -1 }, `capacity: "-1" is not allowed`},

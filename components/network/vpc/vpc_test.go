@@ -20,6 +20,9 @@ import (
 
 const key = "arn:aws:kms:eu-central-1:123456789012:key/logs"
 
+// vpcID is the identifier that the stand-in gives the VPC.
+const vpcID = "vpc-ce19c5cff0a528714"
+
 var azs = []string{"eu-central-1a", "eu-central-1b", "eu-central-1c"}
 
 func args(t *testing.T) *Args {
@@ -155,7 +158,7 @@ func TestDefaultsAreEmpty(t *testing.T) {
 	require.Empty(t, routes)
 	require.Equal(t, "acl-default-net-vpc", v.One(t, "DefaultNetworkAcl").Object["defaultNetworkAclId"])
 	require.Equal(t, "rtb-default-net-vpc", v.One(t, "DefaultRouteTable").Object["defaultRouteTableId"])
-	require.Equal(t, "vpc-net-vpc", v.One(t, "DefaultSecurityGroup").Object["vpcId"])
+	require.Equal(t, vpcID, v.One(t, "DefaultSecurityGroup").Object["vpcId"])
 }
 
 // A pass is a connection that is let out of one group, or into another.
@@ -370,7 +373,7 @@ func TestPacketsAreWrittenDown(t *testing.T) {
 	flow := g.One(t, "FlowLog")
 	require.Equal(t, "ALL", flow.Object["trafficType"])
 	require.EqualValues(t, 60, flow.Object["maxAggregationInterval"])
-	require.Equal(t, "vpc-net-vpc", flow.Object["vpcId"])
+	require.Equal(t, vpcID, flow.Object["vpcId"])
 	require.Contains(t, flow.Object["logFormat"], "${pkt-srcaddr}")
 	require.Contains(t, flow.Dependencies, "net-flow-policy")
 	groups := g.All("LogGroup")
@@ -396,10 +399,10 @@ func TestPacketsAreWrittenDown(t *testing.T) {
 func TestDNSAnswersWhatIsNeeded(t *testing.T) {
 	g := record(t, args(t))
 	require.Equal(t, "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/vendedlogs/stack/net/queries", g.One(t, "ResolverQueryLogConfig").Object["destinationArn"])
-	require.Equal(t, "vpc-net-vpc", g.One(t, "ResolverQueryLogConfigAssociation").Object["resourceId"])
+	require.Equal(t, vpcID, g.One(t, "ResolverQueryLogConfigAssociation").Object["resourceId"])
 	require.Equal(t, "DISABLED", g.One(t, "ResolverFirewallConfig").Object["firewallFailOpen"])
 	association := g.One(t, "ResolverFirewallRuleGroupAssociation")
-	require.Equal(t, "vpc-net-vpc", association.Object["vpcId"])
+	require.Equal(t, vpcID, association.Object["vpcId"])
 	require.Equal(t, "ENABLED", association.Object["mutationProtection"])
 	domains := map[string][]any{}
 	for _, list := range g.All("ResolverFirewallDomainList") {

@@ -31,6 +31,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"ephemos.dev/deploy/components/iampolicy"
+	argument "ephemos.dev/deploy/components/internal/check"
 	"ephemos.dev/deploy/components/manifest"
 )
 
@@ -151,14 +152,10 @@ var (
 	classPattern    = regexp.MustCompile(`^db\.[a-z0-9-]+\.[a-z0-9]+$`)
 	databasePattern = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]{0,62}$`)
 	userPattern     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-	accountPattern  = regexp.MustCompile(`^[0-9]{12}$`)
 	azPattern       = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$`)
 	// Instances of a Multi-AZ DB cluster have a local disk, which the letter d says: db.m6gd, db.r6id, db.x2iedn.
 	localDisk = regexp.MustCompile(`^db\.[a-z]+[0-9]+[a-z]*d[a-z]*\.`)
 )
-
-// retentions are the values that CloudWatch Logs has, in days, without 0, which is for ever.
-var retentions = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
 
 // reservedUsers cannot be master users of RDS for PostgreSQL.
 var reservedUsers = []string{"admin", "postgres", "rdsadmin", "rdsrepladmin", "rdstopmgr", "rds_superuser", "rds_iam", "rds_replication", "user", "public"}
@@ -178,12 +175,12 @@ func (a Args) validate() error {
 		field string
 		value pulumi.StringInput
 	}{{"securityGroupID", a.SecurityGroupID}, {"keyARN", a.KeyARN}, {"secretKeyARN", a.SecretKeyARN}, {"logKeyARN", a.LogKeyARN}} {
-		check(f.value != nil, f.field, "", "set")
+		errs = append(errs, argument.Set(f.field, f.value))
 	}
 	check(a.Engine == MultiAZ || a.Engine == Aurora, "engine", string(a.Engine), "multi-az or aurora")
 	check(versionPattern.MatchString(a.EngineVersion), "engineVersion", a.EngineVersion, "a version of PostgreSQL from 15 on, such as 17 or 17.6")
 	check(a.BackupRetentionDays >= 1 && a.BackupRetentionDays <= 35, "backupRetentionDays", a.BackupRetentionDays, "1 to 35")
-	check(slices.Contains(retentions, a.LogRetentionDays), "logRetentionDays", a.LogRetentionDays, fmt.Sprintf("one of %v", retentions))
+	errs = append(errs, argument.LogRetention("logRetentionDays", a.LogRetentionDays))
 	check(!a.Protect || !a.SkipFinalSnapshot, "skipFinalSnapshot", a.SkipFinalSnapshot, "false when protect is true")
 	check(databasePattern.MatchString(a.DatabaseName) && a.DatabaseName != "postgres" && !strings.HasPrefix(a.DatabaseName, "rds"),
 		"databaseName", a.DatabaseName, "letters, digits and underscores, neither postgres nor beginning with rds")
@@ -193,7 +190,9 @@ func (a Args) validate() error {
 	check(a.InsightsDays == 7 || a.InsightsDays == 465, "insightsDays", a.InsightsDays, "7 or 465")
 	check(slices.Contains([]string{CARSA2048, CARSA4096, CAECC384}, a.CertificateAuthority), "certificateAuthority", a.CertificateAuthority,
 		fmt.Sprintf("one of %v", []string{CARSA2048, CARSA4096, CAECC384}))
-	check(a.AccountID == "" || accountPattern.MatchString(a.AccountID), "accountID", a.AccountID, "12 digits")
+	if a.AccountID != "" {
+		errs = append(errs, argument.Account("accountID", a.AccountID))
+	}
 	a.validateEngine(check)
 	return errors.Join(errors.Join(errs...), validateWindows(a.BackupWindow, a.MaintenanceWindow))
 }

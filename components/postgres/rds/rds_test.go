@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/iam"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +38,7 @@ func aurora(a *Args) {
 	a.Engine, a.AvailabilityZones = Aurora, []string{"eu-central-1a", "eu-central-1b", "eu-central-1c"}
 }
 
-// record returns what New registers, and its outputs as the tags of the role "outputs".
+// record returns what New registers, and its outputs as the inputs of "outputs".
 func record(t *testing.T, args *Args) *manifesttest.Graph {
 	t.Helper()
 	return manifesttest.Record(t, func(ctx *pulumi.Context) error {
@@ -47,12 +46,16 @@ func record(t *testing.T, args *Args) *manifesttest.Graph {
 		if err != nil {
 			return err
 		}
-		_, err = iam.NewRole(ctx, "outputs", &iam.RoleArgs{AssumeRolePolicy: pulumi.String("{}"), Tags: pulumi.StringMap{
+		return outputs(ctx, pulumi.Map{
 			"Endpoint": d.Endpoint, "ReaderEndpoint": d.ReaderEndpoint, "Port": pulumi.Sprintf("%d", d.Port), "ARN": d.ARN,
 			"ClusterResourceID": d.ClusterResourceID, "MasterSecretARN": d.MasterSecretARN,
-		}})
-		return err
+		})
 	})
+}
+
+// outputs registers a resource that keeps values, for the test to read.
+func outputs(ctx *pulumi.Context, values pulumi.Map) error {
+	return ctx.RegisterResource("test:index:Outputs", "outputs", values, &pulumi.CustomResourceState{})
 }
 
 func named(t *testing.T, g *manifesttest.Graph, kind, name string) manifesttest.Resource {
@@ -200,13 +203,13 @@ func TestMonitoringRole(t *testing.T) {
 
 func TestOutputs(t *testing.T) {
 	a := minimal()
-	equal(t, named(t, record(t, &a), "Role", "outputs"), map[string]any{
-		"tags.Endpoint":          "prod-spire.cluster-abc.eu-central-1.rds.amazonaws.com",
-		"tags.ReaderEndpoint":    "prod-spire.cluster-ro-abc.eu-central-1.rds.amazonaws.com",
-		"tags.Port":              "5432",
-		"tags.ARN":               "arn:aws:rds:eu-central-1:123456789012:cluster:prod-spire",
-		"tags.ClusterResourceID": "cluster-ABCDEFGHIJKL",
-		"tags.MasterSecretARN":   "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-prod-spire",
+	equal(t, named(t, record(t, &a), "Outputs", "outputs"), map[string]any{
+		"Endpoint":          "prod-spire.cluster-abc.eu-central-1.rds.amazonaws.com",
+		"ReaderEndpoint":    "prod-spire.cluster-ro-abc.eu-central-1.rds.amazonaws.com",
+		"Port":              "5432",
+		"ARN":               "arn:aws:rds:eu-central-1:123456789012:cluster:prod-spire",
+		"ClusterResourceID": "cluster-ABCDEFGHIJKL",
+		"MasterSecretARN":   "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!cluster-prod-spire",
 	})
 }
 
@@ -231,7 +234,7 @@ func TestRefused(t *testing.T) {
 		"old version":                {func(a *Args) { a.EngineVersion = "12" }, `engineVersion: "12"`},
 		"no backups":                 {func(a *Args) { a.BackupRetentionDays = 0 }, "backupRetentionDays: 0"},
 		"backups of 36 days":         {func(a *Args) { a.BackupRetentionDays = 36 }, "backupRetentionDays: 36"},
-		"logs for ever":              {func(a *Args) { a.LogRetentionDays = 0 }, "logRetentionDays: 0"},
+		"logs for ever":              {func(a *Args) { a.LogRetentionDays = 0 }, `logRetentionDays: "0"`},
 		"protected and not kept":     {func(a *Args) { a.Protect, a.SkipFinalSnapshot = true, true }, "skipFinalSnapshot: true"},
 		"no database":                {func(a *Args) { a.DatabaseName = "" }, "databaseName"},
 		"database with a dash":       {func(a *Args) { a.DatabaseName = "a-b" }, "databaseName"},

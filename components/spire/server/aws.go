@@ -2,10 +2,7 @@ package server
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -17,6 +14,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
 	"ephemos.dev/deploy/components/manifest"
+	"ephemos.dev/deploy/components/postgres/cabundle"
 	"ephemos.dev/deploy/components/spire/awsaccess"
 	"ephemos.dev/deploy/components/spire/config"
 )
@@ -106,7 +104,7 @@ func (a Args) validateAWS(add func(key string, value any, allowed string)) {
 		if rds.Endpoint == nil {
 			add("database.rds.endpoint", "", "it must be set")
 		}
-		if err := checkBundle(rds.CABundle); err != nil {
+		if err := cabundle.Check(rds.CABundle); err != nil {
 			add("database.rds.caBundle", err.Error(), "it must be certificates of CAs in PEM, and nothing else")
 		}
 		for key, value := range map[string]pulumi.StringInput{"database.caSecret": a.Database.CASecret, "database.clientSecret": a.Database.ClientSecret} {
@@ -150,33 +148,6 @@ func (a Args) validateAWS(add func(key string, value any, allowed string)) {
 }
 
 var accountID = regexp.MustCompile(`^[0-9]{12}$`)
-
-// checkBundle reports what is wrong with a bundle of CA certificates.
-func checkBundle(bundle string) error {
-	rest := []byte(bundle)
-	for n := 0; ; n++ {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			switch {
-			case n == 0:
-				return errors.New("no certificate")
-			case len(strings.TrimSpace(string(rest))) > 0:
-				return fmt.Errorf("something follows certificate %d", n)
-			}
-			return nil
-		}
-		if block.Type != "CERTIFICATE" {
-			return fmt.Errorf("a block of the type %s", block.Type)
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("certificate %d: %w", n+1, err)
-		}
-		if !certificate.IsCA {
-			return fmt.Errorf("certificate %d, %s, is not of a CA", n+1, certificate.Subject)
-		}
-	}
-}
 
 // environment is what the server's container finds in its environment: what its configuration refers to, and Args.Env.
 func (b *builder) environment() corev1.EnvVarArray {

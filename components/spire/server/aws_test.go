@@ -1,22 +1,16 @@
 package server
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
-	"math/big"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/components/manifest/manifesttest"
+	"ephemos.dev/deploy/components/postgres/cabundle/cabundletest"
 	"ephemos.dev/deploy/components/spire/awsaccess"
 	"ephemos.dev/deploy/components/spire/config"
 )
@@ -27,22 +21,10 @@ const (
 	upstream = "arn:aws:acm-pca:eu-central-1:123456789012:certificate-authority/1"
 )
 
-// bundle is the certificate of a CA, or of something that is none.
-func bundle(t *testing.T, ca bool) string {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "rds"}, NotAfter: time.Now().Add(time.Hour), IsCA: ca, BasicConstraintsValid: true,
-	}, &x509.Certificate{Subject: pkix.Name{CommonName: "rds"}}, key.Public(), key)
-	require.NoError(t, err)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
 func onAWS(t *testing.T) *Args {
 	a := minimal()
 	a.Database = Database{Name: "spire", User: "spire", RDS: &RDS{
-		Region: "eu-central-1", Endpoint: pulumi.String(endpoint), CABundle: bundle(t, true) + bundle(t, true),
+		Region: "eu-central-1", Endpoint: pulumi.String(endpoint), CABundle: cabundletest.CA(t) + cabundletest.CA(t),
 	}}
 	a.KMS = &KMS{Region: "eu-central-1", AccountID: "123456789012", RoleARN: pulumi.String(role)}
 	a.UpstreamCASecret = nil
@@ -131,7 +113,7 @@ func TestIdentityTowardsKMS(t *testing.T) {
 
 // TestChangedFilesRollPods holds that what servers read when they start makes them start anew when it changes.
 func TestChangedFilesRollPods(t *testing.T) {
-	fixed := bundle(t, true)
+	fixed := cabundletest.CA(t)
 	template := func(change func(*Args)) any {
 		args := onAWS(t)
 		args.Database.RDS.CABundle = fixed
@@ -144,7 +126,7 @@ func TestChangedFilesRollPods(t *testing.T) {
 		"role":    func(a *Args) { a.KMS.RoleARN = pulumi.String(role + "2") },
 		"standby": func(a *Args) { a.PrivateCA.StandbyRoots = pulumi.String("another") },
 		"CA":      func(a *Args) { a.PrivateCA.ARN = pulumi.String(upstream + "2") },
-		"bundle":  func(a *Args) { a.Database.RDS.CABundle = bundle(t, true) },
+		"bundle":  func(a *Args) { a.Database.RDS.CABundle = cabundletest.CA(t) },
 	} {
 		require.NotEqual(t, same, template(change), name)
 	}
@@ -226,7 +208,7 @@ func TestAWSRefuses(t *testing.T) {
 		{"no region", func(a *Args) { a.Database.RDS.Region = "" }, []string{"aws_postgres region"}},
 		{"no bundle", func(a *Args) { a.Database.RDS.CABundle = "" }, []string{"database.rds.caBundle", "no certificate"}},
 		{"key in the bundle", func(a *Args) { a.Database.RDS.CABundle += key }, []string{"database.rds.caBundle", "PRIVATE KEY"}},
-		{"leaf in the bundle", func(a *Args) { a.Database.RDS.CABundle = bundle(t, false) }, []string{"database.rds.caBundle", "not of a CA"}},
+		{"leaf in the bundle", func(a *Args) { a.Database.RDS.CABundle = cabundletest.Leaf(t) }, []string{"database.rds.caBundle", "not of a CA"}},
 		{"text after the bundle", func(a *Args) { a.Database.RDS.CABundle += "x" }, []string{"database.rds.caBundle", "follows"}},
 		{"two databases", func(a *Args) {
 			a.Database.Host, a.Database.CASecret, a.Database.ClientSecret = "db", pulumi.String("x"), pulumi.String("y")
