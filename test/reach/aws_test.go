@@ -152,7 +152,7 @@ func TestMistakesInResourcesAreFound(t *testing.T) {
 			cidr := r.Inputs["cidrIpv4"]
 			if r.Type == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" && cidr.IsString() && cidr.StringValue() != network.Internet {
 				delete(r.Inputs, "cidrIpv4")
-				r.Inputs["referencedSecurityGroupId"] = resource.NewProperty("sg-net-group-dmz")
+				r.Inputs["referencedSecurityGroupId"] = resource.NewProperty(groupID("net-group-dmz"))
 			}
 		}
 		report := differences(g)
@@ -162,14 +162,14 @@ func TestMistakesInResourcesAreFound(t *testing.T) {
 	t.Run("a group is open to everybody", func(t *testing.T) {
 		g := clone()
 		for _, r := range g.Resources {
-			if r.Type == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" && r.Inputs["securityGroupId"].StringValue() == "sg-net-group-database" {
+			if r.Type == "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule" && r.Inputs["securityGroupId"].StringValue() == groupID("net-group-database") {
 				delete(r.Inputs, "referencedSecurityGroupId")
 				r.Inputs["cidrIpv4"] = resource.NewProperty(network.Internet)
 			}
 		}
 		require.Empty(t, differences(g).Excess, "the groups that packets leave hold")
 		for _, r := range g.Resources {
-			if r.Type == "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule" && r.Inputs["securityGroupId"].StringValue() == "sg-net-group-nodes" {
+			if r.Type == "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule" && r.Inputs["securityGroupId"].StringValue() == groupID("net-group-nodes") {
 				delete(r.Inputs, "referencedSecurityGroupId")
 				r.Inputs["cidrIpv4"] = resource.NewProperty(network.Internet)
 				r.Inputs["fromPort"], r.Inputs["toPort"] = resource.NewProperty(0.0), resource.NewProperty(65535.0)

@@ -13,9 +13,6 @@ import (
 	"ephemos.dev/deploy/test/standin"
 )
 
-// mainVPC is the identifier that the stand-in gives the VPC main.
-const mainVPC = "vpc-0d6e4079e36703ebd"
-
 // A small VPC, written by hand: a load balancer in a public subnet, a gateway in the DMZ, a service in two availability zones, and a
 // firewall between gateway and service.
 type built map[string]*graph.Resource
@@ -23,6 +20,26 @@ type built map[string]*graph.Resource
 func (b built) add(token, name string, in map[string]any) {
 	b[name] = &graph.Resource{URN: name, Type: token, Name: name, Custom: true, Inputs: resource.NewPropertyMapFromMap(in)}
 }
+
+// id is the identifier that the stand-in gives a resource of a type and that name.
+func id(token string) func(name string) string {
+	return func(name string) string {
+		id, _, err := standin.Answer(token, name, resource.PropertyMap{})
+		if err != nil {
+			panic(err)
+		}
+		return id
+	}
+}
+
+var (
+	vpcID     = id("aws:ec2/vpc:Vpc")
+	gatewayID = id("aws:ec2/internetGateway:InternetGateway")
+	subnetID  = id("aws:ec2/subnet:Subnet")
+	tableID   = id("aws:ec2/routeTable:RouteTable")
+	aclID     = id("aws:ec2/networkAcl:NetworkAcl")
+	groupID   = id("aws:ec2/securityGroup:SecurityGroup")
+)
 
 // set changes one input of a resource.
 func (b built) set(name, key string, value any) {
@@ -61,58 +78,58 @@ pass tcp $APPLICATION 8443 -> $DMZ any (msg:"answers"; flow:to_client; sid:7; re
 func small() built {
 	b := built{}
 	b.add("aws:ec2/vpc:Vpc", "main", map[string]any{"cidrBlock": "10.0.0.0/16", "enableDnsSupport": true})
-	b.add("aws:ec2/internetGateway:InternetGateway", "gate", map[string]any{"vpcId": mainVPC})
+	b.add("aws:ec2/internetGateway:InternetGateway", "gate", map[string]any{"vpcId": vpcID("main")})
 	for name, s := range map[string][2]string{
 		"public-a": {"10.0.0.0/24", "a"}, "dmz-a": {"10.0.1.0/24", "a"}, "app-a": {"10.0.2.0/24", "a"}, "app-b": {"10.0.3.0/24", "b"},
 		"wall-a": {"10.0.250.0/28", "a"}, "wall-b": {"10.0.250.16/28", "b"},
 	} {
-		b.add("aws:ec2/subnet:Subnet", name, map[string]any{"vpcId": mainVPC, "cidrBlock": s[0], "availabilityZone": standin.Region + s[1]})
-		b.add("aws:ec2/routeTable:RouteTable", "table-"+name, map[string]any{"vpcId": mainVPC})
-		b.add("aws:ec2/routeTableAssociation:RouteTableAssociation", "of-"+name, map[string]any{"subnetId": "subnet-" + name, "routeTableId": "rtb-table-" + name})
+		b.add("aws:ec2/subnet:Subnet", name, map[string]any{"vpcId": vpcID("main"), "cidrBlock": s[0], "availabilityZone": standin.Region + s[1]})
+		b.add("aws:ec2/routeTable:RouteTable", "table-"+name, map[string]any{"vpcId": vpcID("main")})
+		b.add("aws:ec2/routeTableAssociation:RouteTableAssociation", "of-"+name, map[string]any{"subnetId": subnetID(name), "routeTableId": tableID("table-" + name)})
 	}
 	route := func(name, table, cidr, key, target string) {
-		b.add("aws:ec2/route:Route", name, map[string]any{"routeTableId": "rtb-table-" + table, "destinationCidrBlock": cidr, key: target})
+		b.add("aws:ec2/route:Route", name, map[string]any{"routeTableId": tableID("table-" + table), "destinationCidrBlock": cidr, key: target})
 	}
-	route("out", "public-a", "0.0.0.0/0", "gatewayId", "igw-gate")
+	route("out", "public-a", "0.0.0.0/0", "gatewayId", gatewayID("gate"))
 	route("dmz-to-app-a", "dmz-a", "10.0.2.0/24", "vpcEndpointId", "vpce-firewall-a")
 	route("dmz-to-app-b", "dmz-a", "10.0.3.0/24", "vpcEndpointId", "vpce-firewall-a")
 	route("app-a-to-dmz", "app-a", "10.0.1.0/24", "vpcEndpointId", "vpce-firewall-a")
 	route("app-b-to-dmz", "app-b", "10.0.1.0/24", "vpcEndpointId", "vpce-firewall-a")
 
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-public", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-public-a"},
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-public", map[string]any{"vpcId": vpcID("main"), "subnetIds": []any{subnetID("public-a")},
 		"ingress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 1024, 65535), entryOf(110, "deny", "-1", "10.0.0.0/16", 0, 0),
 			entryOf(120, "allow", "6", "0.0.0.0/0", 443, 443)},
 		"egress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 8443, 8443), entryOf(110, "deny", "-1", "10.0.0.0/16", 0, 0),
 			entryOf(120, "allow", "tcp", "0.0.0.0/0", 1024, 65535)},
 	})
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-app", map[string]any{"vpcId": mainVPC,
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-app", map[string]any{"vpcId": vpcID("main"),
 		"ingress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 1, 65535), entryOf(110, "allow", "tcp", "10.0.2.0/23", 8443, 8443),
 			entryOf(120, "allow", "tcp", "10.0.2.0/23", 32768, 65535)},
 		"egress": []any{entryOf(100, "allow", "tcp", "10.0.1.0/24", 32768, 65535), entryOf(110, "allow", "tcp", "10.0.2.0/23", 8443, 8443),
 			entryOf(120, "allow", "tcp", "10.0.2.0/23", 32768, 65535)},
 	})
-	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-a", map[string]any{"networkAclId": "acl-acl-app", "subnetId": "subnet-app-a"})
-	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-b", map[string]any{"networkAclId": "acl-acl-app", "subnetId": "subnet-app-b"})
-	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-dmz", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-dmz-a"}})
+	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-a", map[string]any{"networkAclId": aclID("acl-app"), "subnetId": subnetID("app-a")})
+	b.add("aws:ec2/networkAclAssociation:NetworkAclAssociation", "acl-of-app-b", map[string]any{"networkAclId": aclID("acl-app"), "subnetId": subnetID("app-b")})
+	b.add("aws:ec2/networkAcl:NetworkAcl", "acl-dmz", map[string]any{"vpcId": vpcID("main"), "subnetIds": []any{subnetID("dmz-a")}})
 	for name, e := range map[string]map[string]any{
 		"dmz-in-lb":  {"ruleNumber": 100, "egress": false, "cidrBlock": "10.0.0.0/24", "fromPort": 8443, "toPort": 8443},
 		"dmz-in-app": {"ruleNumber": 110, "egress": false, "cidrBlock": "10.0.2.0/23", "fromPort": 32768, "toPort": 65535},
 		"dmz-to-lb":  {"ruleNumber": 100, "egress": true, "cidrBlock": "10.0.0.0/24", "fromPort": 1024, "toPort": 65535},
 		"dmz-to-app": {"ruleNumber": 110, "egress": true, "cidrBlock": "10.0.2.0/23", "fromPort": 1, "toPort": 65535},
 	} {
-		e["networkAclId"], e["protocol"], e["ruleAction"] = "acl-acl-dmz", "tcp", "allow"
+		e["networkAclId"], e["protocol"], e["ruleAction"] = aclID("acl-dmz"), "tcp", "allow"
 		b.add("aws:ec2/networkAclRule:NetworkAclRule", name, e)
 	}
 
 	for _, name := range []string{"lb", "gateway", "service"} {
-		b.add("aws:ec2/securityGroup:SecurityGroup", name, map[string]any{"vpcId": mainVPC, "description": name})
+		b.add("aws:ec2/securityGroup:SecurityGroup", name, map[string]any{"vpcId": vpcID("main"), "description": name})
 	}
 	grant := func(name, kind, group, peer string, port int) {
-		in := map[string]any{"securityGroupId": "sg-" + group, "ipProtocol": "tcp", "fromPort": port, "toPort": port}
+		in := map[string]any{"securityGroupId": groupID(group), "ipProtocol": "tcp", "fromPort": port, "toPort": port}
 		if strings.Contains(peer, "/") {
 			in["cidrIpv4"] = peer
 		} else {
-			in["referencedSecurityGroupId"] = "sg-" + peer
+			in["referencedSecurityGroupId"] = groupID(peer)
 		}
 		b.add(fmt.Sprintf("aws:vpc/securityGroup%[1]sRule:SecurityGroup%[1]sRule", kind), name, in)
 	}
@@ -124,8 +141,8 @@ func small() built {
 	grant("service-from-service", "Ingress", "service", "service", 8443)
 	grant("service-to-service", "Egress", "service", "service", 8443)
 
-	b.add("aws:networkfirewall/firewall:Firewall", "wall", map[string]any{"vpcId": mainVPC, "firewallPolicyArn": policyARN,
-		"subnetMappings": []any{map[string]any{"subnetId": "subnet-wall-b"}, map[string]any{"subnetId": "subnet-wall-a"}}})
+	b.add("aws:networkfirewall/firewall:Firewall", "wall", map[string]any{"vpcId": vpcID("main"), "firewallPolicyArn": policyARN,
+		"subnetMappings": []any{map[string]any{"subnetId": subnetID("wall-b")}, map[string]any{"subnetId": subnetID("wall-a")}}})
 	b.add("aws:networkfirewall/firewallPolicy:FirewallPolicy", "policy", map[string]any{"firewallPolicy": policyOf("aws:drop_strict", "aws:alert_strict")})
 	b.add("aws:networkfirewall/ruleGroup:RuleGroup", "rules", map[string]any{"type": "STATEFUL", "capacity": 100, "ruleGroup": groupOf(rules)})
 	return b
@@ -177,7 +194,7 @@ func TestAllowed(t *testing.T) {
 		ask Connection
 		way string
 	}{
-		"from the internet": {tcp(client, lb, 443), "ingress of acl-public, ingress of lb by lb-from-all, egress of acl-public, route out to igw-gate"},
+		"from the internet": {tcp(client, lb, 443), "ingress of acl-public, ingress of lb by lb-from-all, egress of acl-public, route out to " + gatewayID("gate")},
 		"between subnets":   {tcp(lb, gateway, 8443), "egress of lb by lb-to-gateway, egress of acl-public, ingress of acl-dmz, ingress of gateway by gateway-from-lb"},
 		"through the firewall": {tcp(gateway, service, 8443), "egress of gateway by gateway-to-service, egress of acl-dmz, route dmz-to-app-a to vpce-firewall-a, " +
 			"ingress of default network ACL of main, wall by rules, rule 6, egress of default network ACL of main, ingress of acl-app, " +
@@ -226,11 +243,11 @@ func TestObstacles(t *testing.T) {
 		"an unknown group":                 {nothing, tcp(at("lost", "10.0.1.11", "gone"), service, 8443), "gone", "no such"},
 		"a group named through the firewall": {func(b built) {
 			delete(b["service-from-gateway"].Inputs, "cidrIpv4")
-			b.set("service-from-gateway", "referencedSecurityGroupId", "sg-gateway")
+			b.set("service-from-gateway", "referencedSecurityGroupId", groupID("gateway"))
 		}, tcp(gateway, service, 8443), "service", "does not match through a firewall"},
 		"a group named through the firewall at the start": {func(b built) {
 			delete(b["gateway-to-service"].Inputs, "cidrIpv4")
-			b.set("gateway-to-service", "referencedSecurityGroupId", "sg-service")
+			b.set("gateway-to-service", "referencedSecurityGroupId", groupID("service"))
 		}, tcp(gateway, service, 8443), "gateway", "does not match through a firewall"},
 
 		"the ACL that it leaves":  {set("dmz-to-app", "toPort", 8000), tcp(gateway, service, 8443), "acl-dmz", "egress of dmz-a: the last entry drops"},
@@ -241,12 +258,12 @@ func TestObstacles(t *testing.T) {
 			"egress of dmz-a: the last entry drops tcp 10.0.1.10 -> 10.0.0.10:1024"},
 		"a hole in the answers": {func(b built) {
 			b.set("dmz-to-lb", "toPort", 39999)
-			b.add("aws:ec2/networkAclRule:NetworkAclRule", "rest", map[string]any{"networkAclId": "acl-acl-dmz", "protocol": "tcp", "ruleAction": "allow",
+			b.add("aws:ec2/networkAclRule:NetworkAclRule", "rest", map[string]any{"networkAclId": aclID("acl-dmz"), "protocol": "tcp", "ruleAction": "allow",
 				"ruleNumber": 120, "egress": true, "cidrBlock": "10.0.0.0/24", "fromPort": 40001, "toPort": 65535})
 		}, tcp(lb, gateway, 8443), "acl-dmz", "10.0.0.10:40000"},
 		"the ACL that answers enter": {set("dmz-in-app", "fromPort", 40000), tcp(gateway, service, 8443), "acl-dmz", "ingress of dmz-a: the last entry drops"},
 		"an ACL of the firewall's subnet": {func(b built) {
-			b.add("aws:ec2/networkAcl:NetworkAcl", "acl-wall", map[string]any{"vpcId": mainVPC, "subnetIds": []any{"subnet-wall-a"}})
+			b.add("aws:ec2/networkAcl:NetworkAcl", "acl-wall", map[string]any{"vpcId": vpcID("main"), "subnetIds": []any{subnetID("wall-a")}})
 		}, tcp(gateway, service, 8443), "acl-wall", "ingress of wall-a"},
 		"the default ACL is emptied": {func(b built) {
 			b.add("aws:ec2/defaultNetworkAcl:DefaultNetworkAcl", "emptied", map[string]any{"defaultNetworkAclId": "acl-default-main"})
@@ -255,11 +272,11 @@ func TestObstacles(t *testing.T) {
 		"no way out":            {gone("out"), tcp(client, lb, 443), "table-public-a", "no route to 198.51.100.9"},
 		"a route out of bounds": {set("dmz-to-app-a", "destinationCidrBlock", "10.0.2.0/25"), tcp(gateway, at("far", "10.0.2.200", "service"), 8443), "table-app-a", "asymmetric: the connection passes no firewall"},
 		"a route to the internet": {func(b built) {
-			b.set("dmz-to-app-a", "gatewayId", "igw-gate")
+			b.set("dmz-to-app-a", "gatewayId", gatewayID("gate"))
 			delete(b["dmz-to-app-a"].Inputs, "vpcEndpointId")
 		}, tcp(gateway, service, 8443), "table-dmz-a", "out of the VPC"},
 		"in circles": {func(b built) {
-			b.add("aws:ec2/route:Route", "circle", map[string]any{"routeTableId": "rtb-table-wall-a", "destinationCidrBlock": "10.0.2.0/24", "vpcEndpointId": "vpce-firewall-b"})
+			b.add("aws:ec2/route:Route", "circle", map[string]any{"routeTableId": tableID("table-wall-a"), "destinationCidrBlock": "10.0.2.0/24", "vpcEndpointId": "vpce-firewall-b"})
 		}, tcp(gateway, service, 8443), "table-wall-a", "leads from vpce-firewall-a to vpce-firewall-b"},
 		"asymmetric: the other endpoint": {set("app-b-to-dmz", "vpcEndpointId", "vpce-firewall-b"), tcp(gateway, elsewhere, 8443), "table-app-b",
 			"asymmetric: the connection passes vpce-firewall-a, its answers vpce-firewall-b"},
@@ -307,7 +324,7 @@ func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 		`dmz-to-app-a: the target "vpce-other"`:            func(b built) { b.set("dmz-to-app-a", "vpcEndpointId", "vpce-other") },
 		"are both for 10.0.2.0/24":                         func(b built) { b.set("dmz-to-app-b", "destinationCidrBlock", "10.0.2.0/24") },
 		"prefixListId is not understood":                   func(b built) { b.set("lb-from-all", "prefixListId", "pl-1") },
-		"must have one other end":                          func(b built) { b.set("lb-from-all", "referencedSecurityGroupId", "sg-lb") },
+		"must have one other end":                          func(b built) { b.set("lb-from-all", "referencedSecurityGroupId", groupID("lb")) },
 		`"sg-none" is not in the graph`:                    func(b built) { b.set("lb-to-gateway", "referencedSecurityGroupId", "sg-none") },
 		`its security group "sg-none"`:                     func(b built) { b.set("lb-to-gateway", "securityGroupId", "sg-none") },
 		`the protocol "47"`:                                func(b built) { b.set("lb-to-gateway", "ipProtocol", "47") },
@@ -317,8 +334,8 @@ func TestWhatIsNotUnderstoodIsAnError(t *testing.T) {
 		"have the number 110":                              func(b built) { b.set("dmz-to-lb", "ruleNumber", 110) },
 		"overlaps":                                         func(b built) { b.set("app-b", "cidrBlock", "10.0.2.128/25") },
 		`its network ACL "acl-none"`:                       func(b built) { b.set("acl-of-app-a", "networkAclId", "acl-none") },
-		"subnet subnet-dmz-a has another": func(b built) {
-			b.set("of-app-a", "subnetId", "subnet-dmz-a")
+		"has another": func(b built) {
+			b.set("of-app-a", "subnetId", subnetID("dmz-a"))
 		},
 		`its route table "rtb-none"`:             func(b built) { b.set("of-app-a", "routeTableId", "rtb-none") },
 		`the default action "aws:pass"`:          func(b built) { b.set("policy", "firewallPolicy", policyOf("aws:pass")) },
