@@ -6,9 +6,9 @@ import (
 	"os"
 
 	"ephemos.dev/deploy/stacks"
-	"ephemos.dev/deploy/stacks/platforms"
+	"ephemos.dev/deploy/stacks/aws"
 )
 
 func main() {
-	os.Exit(stacks.Run(os.Stderr, platforms.All()...))
+	os.Exit(stacks.Run(os.Stderr, aws.Platform))
 }

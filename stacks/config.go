@@ -399,7 +399,7 @@ func (p *parser) accepted(names ...string) bool {
 
 // files reads what other files hold.
 func (p *parser) files(getenv func(string) string) {
-	images, errs := resolveImages(strings.TrimSuffix(p.value(keyImageRegistry), "/"), p.value(keyImagesFile))
+	images, errs := resolveImages(p.config.Platform, strings.TrimSuffix(p.value(keyImageRegistry), "/"), p.value(keyImagesFile))
 	p.config.Images = images
 	for _, err := range errs {
 		p.add(err)

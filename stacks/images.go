@@ -55,7 +55,10 @@ var publicImages = map[string]string{
 
 // ownImages are the programs of this repository, and the tunnel, which is built with changes that upstream's image lacks (a
 // minimum of TLS 1.3, connections that end with their certificates); nobody publishes them.
-var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog, imageTunnel, ImageDatabaseSetup}
+var ownImages = []string{imagePayment, imageUser, imageOrder, imageRootCA, imageGateway, imageFlowLog, imageTunnel}
+
+// awsImages are those of this repository that only the platform aws runs.
+var awsImages = []string{ImageDatabaseSetup}
 
 // ownImageTag is the tag under which the programs of this repository are pushed;
 // the toolchain's ReleaseTag.
@@ -80,14 +83,18 @@ func (i Images) Ref(name string) pulumi.StringInput { return pulumi.String(i[nam
 // file (empty path: none), a JSON object from image name to reference. Names
 // that the catalogue does not have are ignored, so that one file can serve
 // other tools too.
-func resolveImages(registry, file string) (Images, []error) {
+func resolveImages(platform, registry, file string) (Images, []error) {
+	own := ownImages
+	if platform == PlatformAWS {
+		own = slices.Concat(ownImages, awsImages)
+	}
 	images := Images(maps.Clone(publicImages))
 	var errs []error
 	if registry != "" {
 		if !registryPattern.MatchString(registry) {
 			errs = append(errs, refuse(keyImageRegistry, registry, "a registry host with an optional port and path, such as registry.example.com/ephemos"))
 		}
-		for _, image := range ownImages {
+		for _, image := range own {
 			images[image] = registry + "/" + image + ":" + ownImageTag
 		}
 	}
@@ -97,7 +104,7 @@ func resolveImages(registry, file string) (Images, []error) {
 		}
 	}
 	var missing []string
-	for _, image := range ownImages {
+	for _, image := range own {
 		if images[image] == "" {
 			missing = append(missing, image)
 		}
@@ -150,7 +157,7 @@ func (i Images) catalogue() func(func(string) bool) {
 				return
 			}
 		}
-		for _, image := range ownImages {
+		for _, image := range slices.Concat(ownImages, awsImages) {
 			if !yield(image) {
 				return
 			}

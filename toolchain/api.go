@@ -23,6 +23,8 @@ const (
 	GroupCheck Group = "check"
 	// GroupTest is what only the deploy tests use: the image probe.
 	GroupTest Group = "test"
+	// GroupAWS is what is deployed beside GroupStack on AWS alone: the image dbsetup.
+	GroupAWS Group = "aws"
 	// GroupAll stands for every other group.
 	GroupAll Group = "all"
 )

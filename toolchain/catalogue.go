@@ -216,7 +216,7 @@ var builds = []build{
 	own("csi-registrar", "./cmd/csi-registrar", GroupStack, 5*time.Second, 50),
 	own("gateway", "./cmd/gateway", GroupStack, 20*time.Second, 100),
 	own("flowlog", "./cmd/flowlog", GroupStack, 10*time.Second, 100),
-	own("dbsetup", "./cmd/dbsetup", GroupStack, 40*time.Second, 200),
+	own("dbsetup", "./cmd/dbsetup", GroupAWS, 60*time.Second, 300),
 	own("probe", "./test/probe", GroupTest, 5*time.Second, 50),
 }
 
@@ -296,7 +296,7 @@ var images = []image{
 	{name: "rootca", program: "rootca", paths: []string{"/bin/rootca"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "gateway", program: "gateway", paths: []string{"/bin/gateway"}, user: nonRoot, groups: []Group{GroupStack}},
 	{name: "flowlog", program: "flowlog", paths: []string{"/bin/flowlog"}, user: nonRoot, groups: []Group{GroupStack}},
-	{name: "dbsetup", program: "dbsetup", paths: []string{"/bin/dbsetup"}, user: nonRoot, groups: []Group{GroupStack}},
+	{name: "dbsetup", program: "dbsetup", paths: []string{"/bin/dbsetup"}, user: nonRoot, groups: []Group{GroupAWS}},
 	{name: "probe", program: "probe", paths: []string{"/bin/probe"}, user: nonRoot, groups: []Group{GroupTest}},
 	{
 		name: "postgresql", user: postgresUser, groups: []Group{GroupStack},

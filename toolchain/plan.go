@@ -151,7 +151,7 @@ func choose(items []*item, groups []Group) ([]*item, error) {
 		}
 		if !found {
 			return nil, fmt.Errorf("unknown group or name %q: the groups are %s", group,
-				strings.Join([]string{string(GroupTestbed), string(GroupStack), string(GroupCheck), string(GroupTest), string(GroupAll)}, ", "))
+				strings.Join([]string{string(GroupTestbed), string(GroupStack), string(GroupCheck), string(GroupTest), string(GroupAWS), string(GroupAll)}, ", "))
 		}
 	}
 	var chosen []*item

@@ -151,7 +151,7 @@ func TestChoose(t *testing.T) {
 		require.Equal(t, test.want, got, test.groups)
 	}
 	_, err := choose(all, []Group{"b", "nothing"})
-	require.ErrorContains(t, err, `unknown group or name "nothing": the groups are testbed, stack, check, test, all`)
+	require.ErrorContains(t, err, `unknown group or name "nothing": the groups are testbed, stack, check, test, aws, all`)
 }
 
 // TestProgramKey changes one input after another of a module with an import, an embedded file and files that do not count.

@@ -15,7 +15,7 @@ import (
 
 	"ephemos.dev/deploy/stacks"
 	"ephemos.dev/deploy/stacks/deployer"
-	"ephemos.dev/deploy/test/preview"
+	"ephemos.dev/deploy/test/graph"
 	"ephemos.dev/deploy/test/standin"
 )
 
@@ -38,7 +38,11 @@ func run(args []string, out io.Writer) error {
 	if flags.NArg() != 1 {
 		return errors.New("wants the name of one stack, such as prod")
 	}
-	recorded, config, err := preview.Record(".", flags.Arg(0), nil)
+	config, err := graph.Configuration(".", flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	recorded, err := graph.RecordStack(flags.Arg(0), config, graph.Update)
 	if err != nil {
 		return err
 	}

@@ -148,12 +148,12 @@ type Role struct {
 	// Apart says why the role's pods are in a namespace of another zone.
 	Apart string
 	// Group is the name of a Managed role's own security group. Empty: it has its zone's.
-	Group string
+	Group string `json:",omitempty"`
 	// Authentication says how a Managed role knows a caller that has no certificate. Without it, a zone of a tier takes no request from
 	// management but by mutual TLS.
-	Authentication string
+	Authentication string `json:",omitempty"`
 	// Address is the link-local IPv4 address of a role in OwnNode.
-	Address string
+	Address string `json:",omitempty"`
 	// SPIFFEPath is the path of the role's SPIFFE ID. Empty: it has none.
 	SPIFFEPath string
 	// Ports are all ports its pods listen on, other than on the loopback.
@@ -211,7 +211,7 @@ func (f Flow) String() string { return fmt.Sprintf("%s -> %s:%s", f.From, f.To, 
 // Model is zones, roles and flows. Check it with Validate before rendering.
 type Model struct {
 	// Title is the name of its page. Default "Network zones".
-	Title      string
+	Title      string `json:",omitempty"`
 	Zones      []ZoneSpec
 	Namespaces []Namespace
 	Roles      []Role

@@ -1,15 +1,19 @@
 package aws
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 
+	"ephemos.dev/deploy/components/audit"
 	"ephemos.dev/deploy/components/cluster"
 	"ephemos.dev/deploy/components/cluster/podgroups"
+	"ephemos.dev/deploy/components/cluster/volumes"
 	"ephemos.dev/deploy/components/keys"
 	"ephemos.dev/deploy/components/loadbalancer/nlb"
+	"ephemos.dev/deploy/components/manifest/placement"
 	"ephemos.dev/deploy/components/network"
 	"ephemos.dev/deploy/components/network/edge"
 	"ephemos.dev/deploy/components/postgres/rdssetup"
@@ -42,7 +46,8 @@ func (d *deployment) compose() error {
 			{Name: zones.APIGateway, DNSName: c.APIHost, NodePort: zones.NodePortAPI},
 		},
 		LogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, AccessLogBucket: d.archive.AccessLogBucket,
-		RateLimit: c.AWS.RequestLimit, Protect: c.Profile.Protect,
+		AccessLogPrefix: audit.LoadBalancerPrefix,
+		RateLimit:       c.AWS.RequestLimit, Protect: c.Profile.Protect,
 	}
 	if _, err := edge.New(d.ctx, "edge", edgeArgs, d.at()...); err != nil {
 		return err
@@ -71,8 +76,17 @@ func (d *deployment) compose() error {
 	}
 	public := prefixes(d.plan.Subnets(network.Public))
 	managed[zones.DMZ] = public
-	return stacks.Compose(d.ctx, c, &stacks.Foundation{
-		Cluster: inside, Model: d.model, After: d.cluster.Ready(),
+	disks, err := volumes.New(d.ctx, "volumes", &volumes.Args{KeyARN: d.keys.ARN(keys.Disk), Retain: c.Profile.Protect},
+		pulumi.Providers(inside), pulumi.DependsOn(d.cluster.Ready()))
+	if err != nil {
+		return err
+	}
+	places := placement.New(d.zoneOf())
+	if err := d.ctx.RegisterStackTransformation(places.Transform); err != nil {
+		return err
+	}
+	err = stacks.Compose(d.ctx, c, &stacks.Foundation{
+		Cluster: inside, Model: d.model, After: d.cluster.Ready(), StorageClass: disks.Class.ToStringPtrOutput(),
 		Ranges: segmentation.Ranges{
 			Nodes: nodes, APIServer: zoneSubnets(zones.Platform), Pods: []string{d.plan.VPC.String()}, Managed: managed,
 		},
@@ -89,11 +103,21 @@ func (d *deployment) compose() error {
 			EntryAddress: entryArgs.Address(), EntryNodePorts: [2]int{zones.NodePortEntryPrimary, zones.NodePortEntryBackup},
 			EntryCIDRs:       prefixes(d.plan.Subnets(network.TierOf(zones.Management))),
 			GatewayNodePorts: map[string]int{zones.WebGateway: zones.NodePortWeb, zones.APIGateway: zones.NodePortAPI},
-			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.UnhealthyAfter,
+			EdgeCIDRs:        public, EdgeHealthPath: edge.DefaultHealthPath, EdgeDrainDelay: edge.GatewayDrain,
 			DatabaseHost: d.database.Endpoint,
 			Prepare:      func(before []pulumi.ResourceOption) ([]pulumi.Resource, error) { return d.prepare(grants, before) },
 		},
 	})
+	return errors.Join(err, places.Err())
+}
+
+// zoneOf is the zone of each namespace.
+func (d *deployment) zoneOf() map[string]string {
+	zone := map[string]string{}
+	for _, n := range d.model.Namespaces {
+		zone[n.Name] = string(n.Zone)
+	}
+	return zone
 }
 
 // zoneGroups are the security groups of the pods of each namespace: its zone's.

@@ -104,7 +104,13 @@ func (d *deployment) keep() error {
 	args := &backup.Args{
 		TrustDomain: c.TrustDomain, Region: c.AWS.Region, BackupRegion: c.AWS.BackupRegion, BackupProvider: d.away,
 		Source: backup.MultiAZCluster, Resources: pulumi.StringArray{d.database.ARN}, OffRegionCopy: aurora, KeyARN: d.keys.ARN(keys.Backup),
-		RetentionDays: max(c.Profile.AWS.BackupRetentionDays, minVaultDays), Mode: backup.Governance, Protect: c.Profile.Protect,
+		RetentionDays: max(c.Profile.AWS.BackupRetentionDays, minVaultDays),
+		// Where the weekly test restores to: beside the database, with its group.
+		TestMetadata: pulumi.StringMap{
+			"DBSubnetGroupName":   d.database.SubnetGroup,
+			"VpcSecurityGroupIds": pulumi.Sprintf(`["%s"]`, d.network.GroupID(network.Group(zones.Database))),
+		},
+		Mode: backup.Governance, Protect: c.Profile.Protect,
 	}
 	if aurora {
 		args.Source, args.BackupKeyARN = backup.Aurora, d.keys.BackupARN(keys.Backup)
@@ -137,6 +143,8 @@ func (d *deployment) connect() (err error) {
 	c := d.config
 	if d.network, err = vpc.New(d.ctx, "network", &vpc.Args{
 		Region: c.AWS.Region, AccountID: c.AWS.AccountID, Plan: d.plan, Model: d.model, ClusterName: d.name, PrivateZones: []string{d.privateZone()},
+		// SPIRE finds its keys by their tags.
+		Endpoints:     []string{"tagging"},
 		FlowLogKeyARN: d.keys.ARN(keys.Logs), LogRetentionDays: c.Profile.AWS.LogRetentionDays, Protect: c.Profile.Protect,
 	}, d.at()...); err != nil {
 		return err

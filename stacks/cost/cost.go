@@ -310,7 +310,7 @@ func (e Estimate) Write(out io.Writer) error {
 			if g.region != e.Region {
 				region = " (" + g.region + ")"
 			}
-			fmt.Fprintf(w, "  %s%s\t%g %s x %.2f\t%10.2f\n", g.what, region, sums[g], g.unit, g.price, sums[g]*g.price)
+			fmt.Fprintf(w, "  %s%s\t%g %s x %.4g\t%10.2f\n", g.what, region, sums[g], g.unit, g.price, sums[g]*g.price)
 		}
 	}
 	fmt.Fprintf(w, "all components\t\t%10.2f\n\n", e.Total())

@@ -117,6 +117,30 @@ var inlineACL = []check{
 	between("ingress.ruleNo", 1, 32766), between("egress.ruleNo", 1, 32766),
 	enum("ingress.action", "allow", "deny"), enum("egress.action", "allow", "deny"),
 	cidr4("ingress.cidrBlock", 0, 32), cidr4("egress.cidrBlock", 0, 32),
+	func(s *subject) {
+		for _, path := range []string{"ingress", "egress"} {
+			seen := map[float64]bool{}
+			for _, n := range s.inputs.each(path) {
+				if n.kind != object {
+					continue
+				}
+				if number, ok := n.amount("ruleNo"); ok && seen[number] {
+					s.report(RuleExclusive, join(n.path, "ruleNo"), "%v is used twice", number)
+				} else if ok {
+					seen[number] = true
+				}
+				if len(given(n, []string{"cidrBlock", "ipv6CidrBlock"})) != 1 {
+					s.report(RuleExclusive, n.path, "must have one of cidrBlock, ipv6CidrBlock")
+				}
+				if n.is("protocol", "-1") && (portOf(n, "fromPort") != 0 || portOf(n, "toPort") != 0) {
+					s.report(RuleDepends, join(n.path, "fromPort"), "must be 0 with all protocols, as toPort")
+				}
+			}
+			if entries := len(s.inputs.each(path)); entries > quotaACLRules {
+				s.report(RuleQuota, path, "has %d entries, AWS allows %d unless asked for more, and never more than 40", entries, quotaACLRules)
+			}
+		}
+	},
 }
 
 var tables = []table{network, compute, edge, data, security, storage, observation, dns, waf}

@@ -20,7 +20,10 @@ import (
 // record records what is measured: that of STACK, by default local.
 func record(t testing.TB) *graph.Graph {
 	t.Helper()
-	recorded, _, err := preview.Record("../..", cmp.Or(os.Getenv("STACK"), "local"), nil)
+	stack := cmp.Or(os.Getenv("STACK"), "local")
+	config, err := graph.Configuration("../..", stack)
+	require.NoError(t, err)
+	recorded, err := graph.RecordStack(stack, config, graph.Update)
 	require.NoError(t, err)
 	return recorded
 }

@@ -266,6 +266,12 @@ func TestChecksFailABadGraph(t *testing.T) {
 			}
 			g.named("app").Dependencies = []string{g.named("config").URN}
 		}, check: "nothing waits for what waits for it", want: "Service app: waits for the pods of kubernetes:apps/v1:Deployment app, which wait for it"},
+		{name: "a network that AWS does not make", spoil: func(g *Graph) {
+			g.Resources = append(g.Resources, &Resource{
+				URN: "urn:vpc", Type: "aws:ec2/vpc:Vpc", Name: "vpc", Custom: true,
+				Inputs: resource.PropertyMap{"cidrBlock": resource.NewProperty("10.0.0.0/8")},
+			})
+		}, check: "AWS would take it", want: "aws:ec2/vpc:Vpc vpc: cidrBlock"},
 		{name: "runs as root", replace: "runAsNonRoot: true", with: "runAsNonRoot: false",
 			check: "pods run under the restricted standard", want: "runAsNonRoot != true"},
 		{name: "mounts the host", replace: "configMap: {name: config}", with: "hostPath: {path: /}",

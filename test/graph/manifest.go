@@ -122,7 +122,7 @@ func ValidManifests(g *Graph) []Finding {
 		}
 	}
 	for _, r := range g.Resources {
-		if r.Kind() == "" || !r.Custom || r.Kind() == "CustomResourceDefinition" {
+		if r.Kind() == "" || !r.Custom || r.Kind() == "CustomResourceDefinition" || elsewhere[r.Type] != "" {
 			continue
 		}
 		if s, ok := schemas[r.Type]; ok {

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"ephemos.dev/deploy/stacks"
-	"ephemos.dev/deploy/stacks/platforms"
+	"ephemos.dev/deploy/stacks/aws"
 	"ephemos.dev/deploy/test/standin"
 )
 
@@ -38,7 +38,7 @@ const (
 
 // RecordStack records the named stack with the given configuration (full keys).
 func RecordStack(stack string, config map[string]string, mode Mode) (*Graph, error) {
-	return Record(stack, stacks.Program(config, platforms.All()...), mode)
+	return Record(stack, stacks.Program(config, aws.Platform), mode)
 }
 
 // Record records one run of program as the named stack. It fails when the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -21,6 +22,8 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	"sigs.k8s.io/yaml"
 
+	"ephemos.dev/deploy/stacks"
+	"ephemos.dev/deploy/stacks/aws"
 	"ephemos.dev/deploy/test/graph"
 )
 
@@ -83,6 +86,17 @@ type Result struct {
 // errFailed says that the preview itself found errors; they are in the Result.
 var errFailed = errors.New("the preview found errors")
 
+// StackOptions are the options of a preview of one of the repository's stacks. root is the repository's root folder, overrides are
+// configuration values under full keys that replace the stack's.
+func StackOptions(root, stack string, overrides map[string]string) (Options, error) {
+	config, err := graph.Configuration(root, stack)
+	if err != nil {
+		return Options{}, err
+	}
+	maps.Copy(config, overrides)
+	return Options{Stack: stack, Config: config, Program: stacks.Program(config, aws.Platform)}, nil
+}
+
 // Run previews. It returns a Result together with the error when the engine came so far.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	begin := time.Now()
@@ -133,7 +147,7 @@ func (w *workspace) open(ctx context.Context) (auto.Stack, error) {
 			return none, err
 		}
 	}
-	if err := errors.Join(os.Symlink(w.options.Programs.CLI, w.path("bin", "pulumi")), w.project(), w.kubeconfig()); err != nil {
+	if err := errors.Join(os.Symlink(w.options.Programs.CLI, w.path("bin", "pulumi")), w.project()); err != nil {
 		return none, err
 	}
 	attached, err := w.providers(plugins)
@@ -152,7 +166,7 @@ func (w *workspace) open(ctx context.Context) (auto.Stack, error) {
 			"PULUMI_SKIP_UPDATE_CHECK":                    "1",
 			"PULUMI_DEBUG_PROVIDERS":                      attached,
 			// Whatever the user has for clusters and accounts stays out.
-			"KUBECONFIG": w.path("kubeconfig.yaml"), "NO_PROXY": "127.0.0.1,localhost",
+			"KUBECONFIG": w.path("none"), "NO_PROXY": "127.0.0.1,localhost",
 			"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "",
 		}))
 	if err != nil || w.options.State == nil {
@@ -182,19 +196,6 @@ func (w *workspace) project() error {
 		os.WriteFile(w.path("project", "Pulumi.yaml"), []byte("name: "+graph.Project+"\nruntime: go\n"), 0o600),
 		os.WriteFile(w.path("project", "Pulumi."+w.options.Stack+".yaml"), settings, 0o600),
 	)
-}
-
-// kubeconfig writes one that leads to a port of this host on which nobody listens: the Kubernetes provider then knows at once that
-// there is no cluster, and previews without one.
-func (w *workspace) kubeconfig() error {
-	const content = `apiVersion: v1
-kind: Config
-current-context: preview
-contexts: [{name: preview, context: {cluster: preview, user: preview}}]
-clusters: [{name: preview, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: preview, user: {}}]
-`
-	return os.WriteFile(w.path("kubeconfig.yaml"), []byte(content), 0o600)
 }
 
 // providers links the real Kubernetes provider and starts the stand-ins. It returns what tells the engine where those serve.
@@ -271,7 +272,10 @@ func (r *Result) see(e events.EngineEvent) {
 		}
 	case e.DiagnosticEvent != nil:
 		d := e.DiagnosticEvent
-		message := strings.TrimSpace(colour.ReplaceAllString(d.Prefix+d.Message, ""))
+		message := strings.TrimSpace(colour.ReplaceAllString(d.Message, ""))
+		if message == "preview failed" { // says nothing that the other errors do not
+			return
+		}
 		if u := resource.URN(d.URN); u != "" && u.Type() != resource.RootStackType {
 			message = fmt.Sprintf("%s %s: %s", u.Type(), u.Name(), message)
 		}

@@ -214,30 +214,36 @@ func TestPreviewOverAState(t *testing.T) {
 	o.State = state
 	result, err = Run(t.Context(), o)
 	require.Error(t, err)
-	assert.Contains(t, strings.Join(result.Errors, "\n"), "protected")
+	assert.Contains(t, strings.Join(result.Errors, "\n"), "marked for protection")
 }
 
-// The engine registers for a stack of the repository what a recording of it has.
+// The engine registers for a stack of the repository what a recording of it has, and nothing that AWS' rules would refuse.
 func TestAStackPreviewsAsItIsRecorded(t *testing.T) {
-	for name, p := range programs(t) {
-		t.Run(name, func(t *testing.T) {
-			o, err := StackOptions("../..", "local", nil)
-			require.NoError(t, err)
-			o.Programs = p
-			result, err := Run(t.Context(), o)
-			require.NoError(t, err, "%v", result)
-			recorded, _, err := Record("../..", "local", nil)
-			require.NoError(t, err)
-			var previewed, registered []string
-			for _, r := range result.Resources {
-				previewed = append(previewed, r.URN)
-			}
-			for _, r := range recorded.Resources {
-				registered = append(registered, r.URN)
-			}
-			assert.ElementsMatch(t, registered, previewed)
-			t.Logf("%d resources in %.1f s, workspace %.1f s", len(previewed), result.Time.Seconds(), result.Setup.Seconds())
-		})
+	for _, stack := range []string{"local", "prod", "staging"} {
+		for name, p := range programs(t) {
+			t.Run(stack+" "+name, func(t *testing.T) {
+				o, err := StackOptions("../..", stack, nil)
+				require.NoError(t, err)
+				o.Programs, o.Check = p, AWSRules
+				result, err := Run(t.Context(), o)
+				if result != nil {
+					require.Empty(t, result.Errors)
+				}
+				require.NoError(t, err)
+				assert.Empty(t, result.Warnings)
+				recorded, err := graph.RecordStack(stack, o.Config, graph.Update)
+				require.NoError(t, err)
+				var previewed, registered []string
+				for _, r := range result.Resources {
+					previewed = append(previewed, r.URN)
+				}
+				for _, r := range recorded.Resources {
+					registered = append(registered, r.URN)
+				}
+				assert.ElementsMatch(t, registered, previewed)
+				t.Logf("%d resources in %.1f s, workspace %.1f s", len(previewed), result.Time.Seconds(), result.Setup.Seconds())
+			})
+		}
 	}
 }
 

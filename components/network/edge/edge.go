@@ -314,7 +314,7 @@ func (e *Edge) provision(ctx *pulumi.Context, name string, a Args, opts []pulumi
 		RoutingHttpResponseServerEnabled: pulumi.Bool(false),
 		Tags:                             a.tags(a.Name + "-https"),
 		// Without a listener the balancer serves nobody, so nobody is served before the web ACL is there.
-	}, slices.Concat(inherited, []pulumi.ResourceOption{pulumi.DependsOn([]pulumi.Resource{firewall})})...)
+	}, slices.Concat(inherited, []pulumi.ResourceOption{pulumi.DependsOn([]pulumi.Resource{firewall.Guard()})})...)
 	if err != nil {
 		return fmt.Errorf("listener: %w", err)
 	}

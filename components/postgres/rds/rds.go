@@ -117,6 +117,8 @@ type Database struct {
 	// Endpoint is the host name of the writer, ReaderEndpoint that of the standbys.
 	Endpoint       pulumi.StringOutput `pulumi:"endpoint"`
 	ReaderEndpoint pulumi.StringOutput `pulumi:"readerEndpoint"`
+	// SubnetGroup is the name of the cluster's subnet group, for what restores its backups.
+	SubnetGroup pulumi.StringOutput `pulumi:"subnetGroup"`
 	Port           pulumi.IntOutput    `pulumi:"port"`
 	// ClusterResourceID is what rds-db:connect names: arn:aws:rds-db:<region>:<account>:dbuser:<ClusterResourceID>/<user>.
 	ClusterResourceID pulumi.StringOutput `pulumi:"clusterResourceID"`
@@ -242,7 +244,7 @@ func New(ctx *pulumi.Context, name string, args *Args, opts ...pulumi.ResourceOp
 	outputs := pulumi.Map{}
 	if err == nil {
 		outputs = pulumi.Map{
-			"endpoint": self.Endpoint, "readerEndpoint": self.ReaderEndpoint, "port": self.Port,
+			"endpoint": self.Endpoint, "readerEndpoint": self.ReaderEndpoint, "subnetGroup": self.SubnetGroup, "port": self.Port,
 			"clusterResourceID": self.ClusterResourceID, "masterSecretARN": self.MasterSecretARN, "arn": self.ARN,
 		}
 	}
@@ -296,6 +298,7 @@ func (d *Database) provision(ctx *pulumi.Context, name string, a Args, opts []pu
 			return err
 		}
 	}
+	d.SubnetGroup = cluster.DbSubnetGroupName
 	d.Endpoint, d.ReaderEndpoint, d.Port = cluster.Endpoint, cluster.ReaderEndpoint, cluster.Port
 	d.ClusterResourceID, d.ARN = cluster.ClusterResourceId, cluster.Arn
 	d.MasterSecretARN = cluster.MasterUserSecrets.Index(pulumi.Int(0)).SecretArn().Elem()

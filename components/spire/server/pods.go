@@ -31,7 +31,7 @@ func (b *builder) statefulSet(configMap *corev1.ConfigMap, files awsFiles, prior
 	}
 	annotations := pulumi.StringMap{"kubectl.kubernetes.io/default-container": pulumi.String(serverContainer)}
 	if files.known != nil {
-		annotations["ephemos.dev/aws-files"] = files.checksum
+		annotations["ephemos.dev/checksum-aws-files"] = files.checksum
 	}
 	pod := &corev1.PodSpecArgs{
 		ServiceAccountName: pulumi.String(a.Name),

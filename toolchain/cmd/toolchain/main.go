@@ -7,7 +7,7 @@
 //	toolchain push REGISTRY              copy the images to a registry and print their references there as JSON,
 //	                                     by digest: a file for the stack's ephemos:imagesFile
 //
-// Only build and push build something. The groups are testbed, stack, check, test and all.
+// Only build and push build something. The groups are testbed, stack, check, test, aws and all.
 package main
 
 import (
@@ -89,7 +89,7 @@ func execute(ctx context.Context, args []string, out io.Writer) error {
 		_, err = fmt.Fprintln(out, path)
 		return err
 	case command == "push" && len(args) == 1:
-		result, err := toolchain.Ensure(ctx, toolchain.Options{}, toolchain.GroupStack)
+		result, err := toolchain.Ensure(ctx, toolchain.Options{}, toolchain.GroupStack, toolchain.GroupAWS)
 		if err != nil {
 			return err
 		}

@@ -73,7 +73,12 @@ type WebACL struct {
 	ARN pulumi.StringOutput `pulumi:"arn"`
 	// LogGroupName is the name of the log group.
 	LogGroupName pulumi.StringOutput `pulumi:"logGroupName"`
+
+	association pulumi.Resource
 }
+
+// Guard is what puts the balancer behind the firewall, for whatever must not serve before that.
+func (w *WebACL) Guard() pulumi.Resource { return w.association }
 
 // WithDefaults returns the arguments with every field that is not set filled with its default.
 func (a Args) WithDefaults() Args {
@@ -187,6 +192,7 @@ func (w *WebACL) provision(ctx *pulumi.Context, name string, a Args, rules strin
 		pulumi.DependsOn([]pulumi.Resource{logging})); err != nil {
 		return fmt.Errorf("association: %w", err)
 	}
+	w.association = association
 	w.ARN = association.WebAclArn
 	w.LogGroupName = logs.Name
 	return nil
