@@ -1,8 +1,9 @@
 // Package network renders the model of the network zones for AWS: the rules of AWS Network Firewall between the first and the second
-// tier, security groups and network ACLs. It is pure: it knows neither Pulumi nor AWS' API.
+// tier, security groups and network ACLs, over a plan of addresses. It is pure: it knows neither Pulumi nor AWS' API. The packages below
+// it make the resources: vpc the network, inspection the firewall, edge what the internet meets.
 //
-// In: a valid zones.Model and the address range of each zone. Out: plain values and the text of rules (Rules, Groups, ACLs). A flow
-// that is added to the model is in all of them, one that is removed in none.
+// In: a valid zones.Model and the address range of each zone, usually of a Plan. Out: plain values and the text of rules (Rules, Groups,
+// ACLs). A flow that is added to the model is in all of them, one that is removed in none.
 //
 // # The firewall
 //

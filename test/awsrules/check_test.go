@@ -291,9 +291,9 @@ func TestAcross(t *testing.T) {
 		resources []Resource
 		want      string // kind of rule and name of the resource, "" for none
 	}{
-		"apart":              {[]Resource{named("vpc", vpc, nil), named("a", subnet, in{"vpcId": "vpc-vpc"}), named("b", subnet, in{"vpcId": "vpc-vpc", "cidrBlock": "10.64.1.0/24"})}, ""},
+		"apart":              {[]Resource{named("vpc", vpc, nil), named("a", subnet, in{"vpcId": "vpc-38faba71b3a6cfc9e"}), named("b", subnet, in{"vpcId": "vpc-38faba71b3a6cfc9e", "cidrBlock": "10.64.1.0/24"})}, ""},
 		"overlap":            {[]Resource{named("a", subnet, nil), named("b", subnet, in{"cidrBlock": "10.64.0.128/25"})}, "across b"},
-		"outside":            {[]Resource{named("vpc", vpc, nil), named("a", subnet, in{"vpcId": "vpc-vpc", "cidrBlock": "10.65.0.0/24"})}, "across a"},
+		"outside":            {[]Resource{named("vpc", vpc, nil), named("a", subnet, in{"vpcId": "vpc-38faba71b3a6cfc9e", "cidrBlock": "10.65.0.0/24"})}, "across a"},
 		"number twice":       {[]Resource{named("a", acl, nil), named("b", acl, in{"ruleAction": "deny"})}, "across b"},
 		"number out and in":  {[]Resource{named("a", acl, nil), named("b", acl, in{"egress": true})}, ""},
 		"names by prefix":    {[]Resource{named("a", "aws:eks/nodeGroup:NodeGroup", in{"nodeGroupNamePrefix": "a-"}), named("b", "aws:eks/nodeGroup:NodeGroup", in{"nodeGroupNamePrefix": "b-"})}, ""},
