@@ -135,7 +135,7 @@ var shapes = map[string]shape{
 
 	"aws:securityhub/account:Account":                             {arn: "arn:aws:securityhub:{region}:{account}:hub/default"},
 	"aws:securityhub/standardsSubscription:StandardsSubscription": {prefix: "standard-"},
-	"aws:cfg/recorder:Recorder":                                   {prefix: "recorder-"},
+	"aws:cfg/recorder:Recorder":                                   {prefix: "recorder-", computed: map[string]any{"name": "default"}},
 	"aws:cfg/recorderStatus:RecorderStatus":                       {prefix: "recorder-status-"},
 	"aws:cfg/deliveryChannel:DeliveryChannel":                     {prefix: "delivery-"},
 
