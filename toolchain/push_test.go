@@ -77,5 +77,5 @@ func TestStackTakesPushedImages(t *testing.T) {
 			require.Equal(t, result.images[image].Digest, digest(ref))
 		}
 	}
-	require.ElementsMatch(t, []string{"payment", "user", "order", "rootca", "gateway", "flowlog", "ghostunnel", "dbsetup"}, own)
+	require.ElementsMatch(t, []string{"payment", "user", "order", "rootca", "gateway", "flowlog", "ghostunnel"}, own)
 }

@@ -49,7 +49,9 @@ func TestReplayRegistersTheSameResourcesForEachDomain(t *testing.T) {
 		assert.Equal(t, original.Parent == "", r.Parent == "", r.Name)
 		assert.Equal(t, original.Provider == "", r.Provider == "", r.Name)
 		assert.Equal(t, original.Protect, r.Protect, r.Name)
-		assert.Len(t, r.Inputs, len(original.Inputs), r.Name)
+		if original.Custom { // a component has no inputs of its own to send
+			assert.Len(t, r.Inputs, len(original.Inputs), r.Name)
+		}
 	}
 }
 
