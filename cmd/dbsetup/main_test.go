@@ -173,9 +173,11 @@ func TestReadSecret(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				var body struct{ SecretId string }
+				var body struct {
+					SecretID string `json:"SecretId"`
+				}
 				_ = json.NewDecoder(r.Body).Decode(&body)
-				if body.SecretId != secret || r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" {
+				if body.SecretID != secret || r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" {
 					w.WriteHeader(http.StatusBadRequest)
 					return
 				}

@@ -12,6 +12,7 @@ import (
 	"net/mail"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/sns"
@@ -45,7 +46,7 @@ type Subscription struct {
 var number = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 
 func (s Subscription) validate(field string) error {
-	ok := false
+	var ok bool
 	switch s.Protocol {
 	case Email:
 		_, err := mail.ParseAddress(s.Endpoint)
@@ -158,7 +159,7 @@ func (a Args) topic(ctx *pulumi.Context, name, kind string, subscriptions []Subs
 		// SHA-256 instead of SHA-1.
 		SignatureVersion: pulumi.Int(2),
 		Tags:             pulumi.StringMap{"Name": pulumi.Sprintf("%s %s", a.TrustDomain, kind), "DataClass": pulumi.String("notification")},
-	}, append(opts[:len(opts):len(opts)], pulumi.Protect(a.Protect))...)
+	}, append(slices.Clip(opts), pulumi.Protect(a.Protect))...)
 	if err != nil {
 		return none, fmt.Errorf("topic %s: %w", kind, err)
 	}

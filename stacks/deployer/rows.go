@@ -13,7 +13,7 @@ const (
 // actions writes out "ec2:CreateVpc,DeleteVpc kms:DescribeKey".
 func actions(text string) []string {
 	var all []string
-	for _, group := range strings.Fields(text) {
+	for group := range strings.FieldsSeq(text) {
 		service, list, _ := strings.Cut(group, ":")
 		for action := range strings.SplitSeq(list, ",") {
 			all = append(all, service+":"+action)
@@ -25,7 +25,7 @@ func actions(text string) []string {
 // on grants actions on the resources of a service: "ec2:vpc/*" is short for arn:{partition}:ec2:{region}:{account}:vpc/*.
 func on(resources, text string) grant {
 	var arns []string
-	for _, r := range strings.Fields(resources) {
+	for r := range strings.FieldsSeq(resources) {
 		if !strings.HasPrefix(r, "arn:") {
 			service, path, _ := strings.Cut(r, ":")
 			r = "arn:{partition}:" + service + ":{region}:{account}:" + path

@@ -152,7 +152,6 @@ type subject struct {
 	problems []Problem
 	// id and arn are those that the stand-in of AWS gives, by which the resources of a recording refer to each other.
 	id, arn string
-	outputs *node
 }
 
 func (s *subject) report(rule Rule, path, format string, args ...any) {

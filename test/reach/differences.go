@@ -191,11 +191,11 @@ func (p Placement) stations(m zones.Model) ([]station, error) {
 		s.roles = append(s.roles, r)
 	}
 	for _, r := range m.Roles {
-		switch {
-		case r.Place == zones.OwnNode:
-		case r.Place == zones.Elsewhere:
+		switch r.Place {
+		case zones.OwnNode:
+		case zones.Elsewhere:
 			add(r, r.Zone, netip.Prefix{})
-		case r.Place == zones.Nodes:
+		case zones.Nodes:
 			for zone, subnets := range p.Subnets {
 				for _, subnet := range subnets {
 					add(r, zone, subnet)

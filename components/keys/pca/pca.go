@@ -200,7 +200,7 @@ func (p *PCA) provision(ctx *pulumi.Context, name string, a Args, opts []pulumi.
 	if err != nil {
 		return err
 	}
-	protected := append(inherited, pulumi.Protect(a.Protect))
+	protected := slices.Concat(inherited, []pulumi.ResourceOption{pulumi.Protect(a.Protect)})
 	first := chain{ctx: ctx, args: a, opts: protected}
 	standby := chain{ctx: ctx, args: a, opts: append(slices.Clone(protected), pulumi.Provider(a.BackupProvider))}
 

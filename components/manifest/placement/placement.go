@@ -106,12 +106,12 @@ func (p *Placement) props(props pulumi.Input) (pulumi.Input, error) {
 // plain is the value behind an argument that is a struct or a pointer to one. Of an output nothing can be set.
 func plain[T any](input any) (T, error) {
 	switch v := input.(type) {
-	case T:
-		return v, nil
 	case *T:
 		if v != nil {
 			return *v, nil
 		}
+	case T:
+		return v, nil
 	}
 	var zero T
 	return zero, fmt.Errorf("no node can be chosen: %T is not %T", input, zero)

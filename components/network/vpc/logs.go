@@ -2,6 +2,7 @@ package vpc
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/cloudwatch"
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws/ec2"
@@ -63,6 +64,6 @@ func (v *VPC) makeFlowLogs(m maker) error {
 		VpcId: v.VPCID, TrafficType: pulumi.String("ALL"), MaxAggregationInterval: pulumi.Int(flowLogInterval), LogFormat: pulumi.String(flowLogFormat),
 		LogDestinationType: pulumi.String("cloud-watch-logs"), LogDestination: group.Arn, IamRoleArn: role.Arn,
 		Tags: pulumi.StringMap{"Name": pulumi.String(m.name)},
-	}, append(m.opts[:len(m.opts):len(m.opts)], pulumi.DependsOn([]pulumi.Resource{policy}))...)
+	}, append(slices.Clip(m.opts), pulumi.DependsOn([]pulumi.Resource{policy}))...)
 	return err
 }

@@ -193,8 +193,8 @@ func (v view) passes(t *testing.T, direction network.Direction) map[pass]bool {
 		case cidr == network.Internet:
 		case cidr != "":
 			crossing = true
-			for subnet, range_ := range v.cidr {
-				if range_.String() == cidr {
+			for subnet, prefix := range v.cidr {
+				if prefix.String() == cidr {
 					peer = network.Group(v.tier[subnet])
 				}
 			}

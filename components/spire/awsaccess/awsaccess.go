@@ -42,6 +42,7 @@ package awsaccess
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 
@@ -171,9 +172,7 @@ func (a ServerArgs) keys() []iampolicy.Statement {
 	own := Identity(a.ClusterName, podName)
 	tags := map[string]any{"aws:RequestTag/" + tagTrustDomain: a.TrustDomain, "aws:RequestTag/" + tagServer: own}
 	create := map[string]any{"kms:KeySpec": keySpecs[a.CAKeyType], "kms:KeyUsage": "SIGN_VERIFY"}
-	for key, value := range tags {
-		create[key] = value
-	}
+	maps.Copy(create, tags)
 	arn := func(resource string) string { return "arn:aws:kms:" + a.Region + ":" + a.AccountID + ":" + resource }
 	return []iampolicy.Statement{
 		// A key that is not there yet has no name, so both go by what is asked for.

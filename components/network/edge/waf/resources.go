@@ -25,7 +25,7 @@ type webACL struct {
 type webACLAssociation struct {
 	pulumi.CustomResourceState
 
-	WebAclArn pulumi.StringOutput `pulumi:"webAclArn"`
+	WebACLARN pulumi.StringOutput `pulumi:"webAclArn"`
 }
 
 type webACLLogging struct {

@@ -193,7 +193,7 @@ func (w *WebACL) provision(ctx *pulumi.Context, name string, a Args, rules strin
 		return fmt.Errorf("association: %w", err)
 	}
 	w.association = association
-	w.ARN = association.WebAclArn
+	w.ARN = association.WebACLARN
 	w.LogGroupName = logs.Name
 	return nil
 }
