@@ -14,6 +14,9 @@ import (
 	"ephemos.dev/deploy/test/standin"
 )
 
+// packetTypes are the beginnings of the types that have a part in what a packet meets.
+var packetTypes = []string{"aws:ec2/", "aws:vpc/", "aws:networkfirewall/"}
+
 // A Network is the part of a graph that decides about packets, of one VPC.
 type Network struct {
 	name    string
@@ -117,7 +120,8 @@ func Read(g *graph.Graph, vpc string) (*Network, error) {
 				r.fail(res, "it is not understood")
 			}
 		}
-		if !strings.HasPrefix(res.Type, "aws:") {
+		// Nothing else has a part in what a packet meets.
+		if !slices.ContainsFunc(packetTypes, func(prefix string) bool { return strings.HasPrefix(res.Type, prefix) }) {
 			continue
 		}
 		id, outputs, err := standin.Answer(res.Type, res.Name, res.Inputs)
