@@ -119,7 +119,7 @@ type Database struct {
 	ReaderEndpoint pulumi.StringOutput `pulumi:"readerEndpoint"`
 	// SubnetGroup is the name of the cluster's subnet group, for what restores its backups.
 	SubnetGroup pulumi.StringOutput `pulumi:"subnetGroup"`
-	Port           pulumi.IntOutput    `pulumi:"port"`
+	Port        pulumi.IntOutput    `pulumi:"port"`
 	// ClusterResourceID is what rds-db:connect names: arn:aws:rds-db:<region>:<account>:dbuser:<ClusterResourceID>/<user>.
 	ClusterResourceID pulumi.StringOutput `pulumi:"clusterResourceID"`
 	// MasterSecretARN is the secret with the master user's name and password, as JSON.
