@@ -268,7 +268,8 @@ func Parse(stack string, values map[string]string, isSecret func(key string) boo
 	p.unknownKeys()
 	for _, k := range keys {
 		value := cmp.Or(p.value(k.name), k.def)
-		if k.set == nil || value == "" {
+		// What is wrong with a key of another platform is that it is there (platformKeys).
+		if k.set == nil || value == "" || p.ofAnother(k.name) {
 			continue
 		}
 		if err := k.set(&p.config, value); err != nil {
@@ -404,8 +405,9 @@ func (p *parser) files(getenv func(string) string) {
 	for _, err := range errs {
 		p.add(err)
 	}
-	if p.config.Platform == PlatformAWS {
-		return // the cluster is the stack's own
+	// On AWS the cluster is the stack's own, and where a stack of no known platform has its cluster nobody can say.
+	if p.config.Platform != PlatformKubernetes {
+		return
 	}
 	var err error
 	p.config.Kubeconfig, err = loadKubeconfig(kubeconfigPath(p.value(keyKubeconfig), getenv), p.value(keyKubeContext), p.show)

@@ -196,14 +196,11 @@ var kubernetesKeys = []string{
 // platformKeys refuses keys of another platform than the stack's, and misses what its own requires. A key that has its default is
 // as good as not set: the Pulumi CLI fills in defaults.
 func (p *parser) platformKeys() {
-	set := func(k key) bool { value := p.value(k.name); return value != "" && value != k.def }
 	for _, k := range keys {
-		aws := slices.ContainsFunc(awsKeys, func(a key) bool { return a.name == k.name })
-		if p.config.Platform == PlatformKubernetes && aws && set(k) {
-			p.refuse(k.name, p.value(k.name), fmt.Sprintf("no value unless %s:%s is %s", Namespace, keyPlatform, PlatformAWS))
-		}
-		if p.config.Platform == PlatformAWS && slices.Contains(kubernetesKeys, k.name) && set(k) {
-			p.refuse(k.name, p.value(k.name), fmt.Sprintf("no value unless %s:%s is %s", Namespace, keyPlatform, PlatformKubernetes))
+		if value := p.value(k.name); value != "" && value != k.def && p.ofAnother(k.name) {
+			p.refuse(k.name, value, fmt.Sprintf("no value unless %s:%s is %s", Namespace, keyPlatform, map[string]string{
+				PlatformKubernetes: PlatformAWS, PlatformAWS: PlatformKubernetes,
+			}[p.config.Platform]))
 		}
 	}
 	if p.config.Platform != PlatformAWS {
@@ -219,6 +216,17 @@ func (p *parser) platformKeys() {
 	}
 	p.databaseCAs()
 	p.awsConsistent()
+}
+
+// ofAnother says whether a key is of another platform than the stack's. Of a platform that does not exist no key is another's.
+func (p *parser) ofAnother(name string) bool {
+	switch p.config.Platform {
+	case PlatformKubernetes:
+		return slices.ContainsFunc(awsKeys, func(k key) bool { return k.name == name })
+	case PlatformAWS:
+		return slices.Contains(kubernetesKeys, name)
+	}
+	return false
 }
 
 // databaseCAs reads the bundle of the database's CAs.

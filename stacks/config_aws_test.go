@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"fmt"
 	"maps"
 	"testing"
 
@@ -90,10 +91,22 @@ func TestParseAWSRefuses(t *testing.T) {
 	}
 }
 
-func TestKeysOfAWSAreRefusedElsewhere(t *testing.T) {
-	_, err := parse(t, map[string]string{"accountID": "111122223333"})
+// One message each, whether the value would be good there or not.
+func TestKeysOfAnotherPlatformAreRefused(t *testing.T) {
+	for name, value := range map[string]string{"accountID": "111122223333", "region": "Frankfurt"} {
+		_, err := parse(t, map[string]string{name: value})
+		require.Error(t, err)
+		assert.Equal(t, []string{fmt.Sprintf("ephemos:%s: %q is refused: it takes no value unless ephemos:platform is aws", name, value)}, messages(t, err))
+	}
+	_, err := parseAWS(t, map[string]string{"podCIDR": "everywhere"})
 	require.Error(t, err)
-	assert.Equal(t, []string{`ephemos:accountID: "111122223333" is refused: it takes no value unless ephemos:platform is aws`}, messages(t, err))
+	assert.Equal(t, []string{`ephemos:podCIDR: "everywhere" is refused: it takes no value unless ephemos:platform is kubernetes`}, messages(t, err))
+}
+
+func TestAPlatformThatDoesNotExistIsOneMistake(t *testing.T) {
+	_, err := parse(t, map[string]string{"platform": "AWS", "kubeconfig": "", "region": "eu-central-1"})
+	require.Error(t, err)
+	assert.Equal(t, []string{`ephemos:platform: "AWS" is refused: it takes kubernetes or aws`}, messages(t, err))
 }
 
 // The Pulumi CLI hands the program every default of Pulumi.yaml as if it were set.

@@ -58,8 +58,9 @@ func Program(config map[string]string, platforms ...Platform) pulumi.RunFunc {
 	}
 }
 
-// Platform is what a stack can be deployed onto. Each is a package of its own, so
-// that a program that needs one does not carry the SDKs of all.
+// Platform is what a stack can be deployed onto. Those with an SDK of their own
+// are packages of their own: the test bed, which needs one platform only, does not
+// carry the SDKs of all, as main.go does.
 type Platform struct {
 	// Name is the value of the configuration key platform.
 	Name string

@@ -15,7 +15,6 @@ import (
 	"ephemos.dev/deploy/stacks"
 	"ephemos.dev/deploy/stacks/cost"
 	"ephemos.dev/deploy/test/graph"
-	"ephemos.dev/deploy/test/standin"
 )
 
 func main() {
@@ -40,15 +39,14 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if platform := config[stacks.Namespace+":platform"]; platform != stacks.PlatformAWS {
+		return fmt.Errorf("the stack %s is not on AWS, and what your own cluster costs is not known here; try prod or staging", flags.Arg(0))
+	}
 	recorded, err := graph.RecordStack(flags.Arg(0), config, graph.Update)
 	if err != nil {
 		return err
 	}
-	region := config[stacks.Namespace+":region"]
-	if region == "" {
-		region = standin.Region
-	}
-	estimate := cost.Of(recorded.Inventory(), region)
+	estimate := cost.Of(recorded.Inventory(), config[stacks.Namespace+":region"])
 	if *asJSON {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")

@@ -179,8 +179,16 @@ func (p parser) methods(key string) []string {
 	return methods
 }
 
-// widest is the least number of bits that a range of proxies has: more addresses than that nobody vouches for.
-const widest = 8
+// widest and widest6 are the least numbers of bits that a range of proxies has, of IPv4 and of IPv6: for more addresses than that, those
+// of a provider, nobody vouches.
+const widest, widest6 = 8, 32
+
+func tooWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < widest
+	}
+	return p.Bits() < widest6
+}
 
 func (p parser) prefixes(key string) []netip.Prefix {
 	value, set := p.Lookup(key)
@@ -190,8 +198,8 @@ func (p parser) prefixes(key string) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for part := range strings.SplitSeq(value, ",") {
 		prefix, err := netip.ParsePrefix(strings.TrimSpace(part))
-		if err != nil || prefix != prefix.Masked() || prefix.Bits() < widest {
-			p.Fail(key, value, "ranges such as 10.0.0.0/24, separated by commas, without bits behind the prefix and of at least /%d", widest)
+		if err != nil || prefix != prefix.Masked() || tooWide(prefix) {
+			p.Fail(key, value, "ranges such as 10.0.0.0/24, separated by commas, without bits behind the prefix and of at least /%d, of IPv6 /%d", widest, widest6)
 			return nil
 		}
 		prefixes = append(prefixes, prefix)

@@ -76,6 +76,7 @@ func TestParseConfigReportsAllErrorsAtOnce(t *testing.T) {
 		{"a key without a certificate", map[string]string{"EDGE_KEY_FILE": "/tls/tls.key"}, []string{"EDGE_KEY_FILE"}},
 		{"a certificate without a key", map[string]string{"EDGE_CERT_FILE": "/tls/tls.crt"}, []string{"EDGE_KEY_FILE"}},
 		{"everybody is a proxy", map[string]string{"TRUSTED_PROXIES": "10.0.0.0/24,0.0.0.0/0"}, []string{"TRUSTED_PROXIES"}},
+		{"a provider of IPv6 is a proxy", map[string]string{"TRUSTED_PROXIES": "10.0.0.0/24,2000::/8"}, []string{"TRUSTED_PROXIES"}},
 		{"a range with more than its prefix", map[string]string{"TRUSTED_PROXIES": "10.0.0.1/24"}, []string{"TRUSTED_PROXIES"}},
 		{"a health path that is passed on", map[string]string{"EDGE_HEALTH_PATH": "/chain"}, []string{"EDGE_HEALTH_PATH"}},
 		{"an attempt longer than the call", map[string]string{"ATTEMPT_TIMEOUT": "9s"}, []string{"ATTEMPT_TIMEOUT"}},

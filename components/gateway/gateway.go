@@ -56,8 +56,8 @@ const (
 
 	// The cluster's range of NodePorts, unless the API server is told otherwise.
 	firstNodePort, lastNodePort = 30000, 32767
-	// widestProxies is the program's least prefix of a range of trusted proxies.
-	widestProxies = 8
+	// widestProxies and widestProxies6 are the program's least prefixes of a range of trusted proxies, of IPv4 and of IPv6.
+	widestProxies, widestProxies6 = 8, 32
 
 	socketDir  = "/spiffe-workload-api"
 	socketFile = "spire-agent.sock"
@@ -228,6 +228,13 @@ var (
 	method     = regexp.MustCompile(`^[A-Z]+$`)
 )
 
+func tooWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < widestProxies
+	}
+	return p.Bits() < widestProxies6
+}
+
 func (a Args) validate() error {
 	var errs []error
 	fail := func(key string, value any, allowed string) {
@@ -293,8 +300,8 @@ func (a Args) validate() error {
 		fail("nodePort", a.NodePort, fmt.Sprintf("from %d to %d, or 0 for the cluster's choice", firstNodePort, lastNodePort))
 	}
 	for i, text := range a.TrustedProxies {
-		if prefix, err := netip.ParsePrefix(text); err != nil || prefix != prefix.Masked() || prefix.Bits() < widestProxies {
-			fail(fmt.Sprintf("trustedProxies[%d]", i), text, fmt.Sprintf("a range of addresses such as 10.0.0.0/24, of at least /%d", widestProxies))
+		if prefix, err := netip.ParsePrefix(text); err != nil || prefix != prefix.Masked() || tooWide(prefix) {
+			fail(fmt.Sprintf("trustedProxies[%d]", i), text, fmt.Sprintf("a range of addresses such as 10.0.0.0/24, of at least /%d, of IPv6 /%d", widestProxies, widestProxies6))
 		}
 	}
 	if a.DrainDelay < 0 || a.DrainDelay > maxDrainDelay {

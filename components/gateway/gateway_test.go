@@ -254,6 +254,7 @@ func TestRefuses(t *testing.T) {
 		"healthPath":     func(a *Args) { a.HealthPath = "/chain" },
 		"drainDelay":     func(a *Args) { a.DrainDelay = time.Hour },
 
+		"trustedProxies[1]": func(a *Args) { a.TrustedProxies = []string{"10.0.0.0/24", "2000::/8"} },
 		"trustedProxies[0]": func(a *Args) { a.TrustedProxies = []string{"0.0.0.0/0"} },
 		"clusterDomain":     func(a *Args) { a.ClusterDomain = "cluster.local." },
 	} {

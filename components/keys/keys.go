@@ -22,6 +22,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,6 +84,9 @@ type Args struct {
 	PendingWindowDays int
 	// RotationDays is how often the key material changes, 90 to 2560 days. Default 365.
 	RotationDays int
+	// Existing are keys of Region that are there already, by class: none is made for these, and their policies, aliases and rotation
+	// are their owner's. No key for two classes. Keys in BackupRegion are always made. Default none.
+	Existing map[Class]string
 	// CreateAutoScalingRole makes the account's role AWSServiceRoleForAutoScaling, without which the key of disks cannot name it. AWS
 	// makes it with the first Auto Scaling group of an account, and there is one an account: set it in an account that never had any.
 	CreateAutoScalingRole bool
@@ -137,6 +141,20 @@ func (a Args) validate() error {
 		if err := iampolicy.CheckARN(arn); err != nil || !strings.HasPrefix(arn, "arn:aws:iam::") || strings.ContainsAny(arn, "*?") {
 			errs = append(errs, fmt.Errorf("administrators: %q is not allowed: it must be the whole ARN of a role or user", arn))
 		}
+	}
+	of := map[string]Class{}
+	for _, c := range slices.Sorted(maps.Keys(a.Existing)) {
+		arn, field := a.Existing[c], "existing."+string(c)
+		if !slices.Contains(Classes(), c) {
+			errs = append(errs, fmt.Errorf("%s: %q is not allowed: there is no such class of data", field, arn))
+		}
+		if !strings.HasPrefix(arn, "arn:aws:kms:"+a.Region+":"+a.AccountID+":key/") || strings.ContainsAny(arn, "*?") {
+			errs = append(errs, fmt.Errorf("%s: %q is not allowed: it must be the ARN of a key of the account in %s", field, arn, a.Region))
+		}
+		if other, taken := of[arn]; taken {
+			errs = append(errs, fmt.Errorf("%s: %q is not allowed: it is the key of %s", field, arn, other))
+		}
+		of[arn] = c
 	}
 	return errors.Join(errs...)
 }
@@ -194,6 +212,10 @@ func (k *Keys) provision(ctx *pulumi.Context, name string, a Args, opts []pulumi
 		autoScaling = role.Arn
 	}
 	for _, c := range Classes() {
+		if arn, there := a.Existing[c]; there {
+			k.arns[c] = pulumi.String(arn).ToStringOutput()
+			continue
+		}
 		if k.arns[c], err = a.key(ctx, name+"-"+string(c), c, a.Region, autoScaling, inherited); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pulumi/pulumi-aws/sdk/v6/go/aws"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/internals"
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/components/iampolicy"
@@ -224,6 +225,41 @@ func TestRefusesArguments(t *testing.T) {
 			for _, field := range c.want {
 				require.ErrorContains(t, err, field+`: "`)
 			}
+		})
+	}
+}
+
+// A key that is there already is used, and none is made beside it.
+func TestAnExistingKeyIsUsed(t *testing.T) {
+	const arn = "arn:aws:kms:eu-central-1:123456789012:key/00000000-0000-4000-8000-000000000000"
+	var got pulumi.StringOutput
+	g := record(t, arguments(func(a *Args) { a.Existing = map[Class]string{Audit: arn} }), func(k *Keys) { got = k.ARN(Audit) })
+	result, err := internals.UnsafeAwaitOutput(t.Context(), got)
+	require.NoError(t, err)
+	require.Equal(t, arn, result.Value)
+	require.Len(t, g.All("Key"), len(Classes())-1+len(BackupClasses()))
+	for _, k := range g.All("Key") {
+		require.NotEqual(t, "k-audit", k.Name)
+	}
+}
+
+func TestExistingKeysAreChecked(t *testing.T) {
+	const here = "arn:aws:kms:eu-central-1:123456789012:key/a"
+	for name, c := range map[string]struct {
+		existing map[Class]string
+		want     string
+	}{
+		"another region":  {map[Class]string{Audit: "arn:aws:kms:us-east-1:123456789012:key/a"}, "existing.audit"},
+		"another account": {map[Class]string{Audit: "arn:aws:kms:eu-central-1:999999999999:key/a"}, "existing.audit"},
+		"no class":        {map[Class]string{"everything": here}, "there is no such class of data"},
+		"two classes":     {map[Class]string{Audit: here, Backup: here}, "it is the key of audit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := manifesttest.Refused(t, func(ctx *pulumi.Context) error {
+				_, err := New(ctx, "k", arguments(func(a *Args) { a.Existing = c.existing }))
+				return err
+			})
+			require.ErrorContains(t, err, c.want)
 		})
 	}
 }

@@ -52,9 +52,13 @@ func (d *deployment) providers() (err error) {
 // trust makes the keys and the private CAs.
 func (d *deployment) trust() (err error) {
 	c := d.config
+	existing := map[keys.Class]string{}
+	for class, arn := range c.AWS.KeyARNs {
+		existing[keys.Class(class)] = arn
+	}
 	if d.keys, err = keys.New(d.ctx, "keys", &keys.Args{
 		TrustDomain: c.TrustDomain, AccountID: c.AWS.AccountID, Region: c.AWS.Region, BackupRegion: c.AWS.BackupRegion, BackupProvider: d.away,
-		Administrators: c.AWS.Administrators, PendingWindowDays: c.Profile.AWS.KeyDeletionDays, Protect: c.Profile.Protect,
+		Administrators: c.AWS.Administrators, PendingWindowDays: c.Profile.AWS.KeyDeletionDays, Existing: existing, Protect: c.Profile.Protect,
 	}, d.at()...); err != nil {
 		return err
 	}

@@ -259,3 +259,15 @@ func TestStacksAreApart(t *testing.T) {
 		}
 	}
 }
+
+// What a stack's configuration says of keys that exist reaches what encrypts with them.
+func TestExistingKeysAreUsed(t *testing.T) {
+	const arn = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-4000-8000-000000000000"
+	g := record(t, "prod", Update, map[string]string{"keyARNs": "audit=" + arn})
+	for _, r := range ofType(g, "Key") {
+		assert.NotEqual(t, "keys-audit", r.Name)
+	}
+	trails := g.withPrefix("aws:cloudtrail/trail:")
+	require.Len(t, trails, 1)
+	assert.Equal(t, arn, trails[0].Object()["kmsKeyId"])
+}

@@ -255,6 +255,9 @@ func (s *Stack) PreviewProgram(ctx context.Context, root string) (string, error)
 	for name, value := range s.environment() {
 		command.Env = append(command.Env, name+"="+value)
 	}
+	// What the command line started may hold its output open after it.
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
 	out, err := command.CombinedOutput()
 	return string(out), err
 }
