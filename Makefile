@@ -75,7 +75,7 @@ RACE := ./cmd/internal/... ./cmd/csi-registrar ./cmd/rootca ./testbed ./toolchai
 
 .PHONY: unit
 unit: $(BIN)/toolchain
-	@$(BIN)/toolchain build spire-server spire-agent ghostunnel nats-server redis suricata pulumi
+	@$(BIN)/toolchain build spire-server spire-agent ghostunnel nats-server redis suricata postgres-server pulumi
 	@{ command -v gcc && command -v iptables; } >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev iptables; }
 	@CGO_ENABLED=1 go test -race $(RACE)
 	@EPHEMOS_REQUIRE_PROGRAMS=1 go test $$(go list ./... | grep -v /test/deploy)

@@ -382,4 +382,9 @@ var trees = []rootfs{{
 	name:   "suricata",
 	tree:   debian.Tree{Packages: []string{"suricata/bookworm-backports", "libhtp2/bookworm-backports"}},
 	groups: []Group{GroupCheck}, estimate: 30 * time.Second, space: 400,
+}, {
+	// The server that the tests of cmd/dbsetup prepare.
+	name:   "postgres-server",
+	tree:   debian.Tree{Packages: []string{"postgresql-15"}},
+	groups: []Group{GroupCheck}, estimate: 40 * time.Second, space: 600,
 }}

@@ -7,12 +7,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"ephemos.dev/deploy/test/freeport"
+	"ephemos.dev/deploy/toolchain"
 )
 
 // A postgres is a server like one of RDS: TLS only, a master user who is no superuser, and the role rds_iam, which that user may give.
@@ -33,26 +36,58 @@ type postgres struct {
 	super *pgx.Conn
 }
 
-// programs are Debian's, of any version, or those in the folder that EPHEMOS_POSTGRES_BIN names.
-func programs(t *testing.T) string {
+// programs returns the folder of Postgres' programs and the libraries that they need besides the machine's: those in the folder that
+// EPHEMOS_POSTGRES_BIN names, else a copy below dir of what the toolchain has unpacked, whose own folder only its owner can enter.
+func programs(t *testing.T, dir string) (bin, libraries string) {
 	t.Helper()
-	if dir := os.Getenv("EPHEMOS_POSTGRES_BIN"); dir != "" {
-		return dir
+	if bin := os.Getenv("EPHEMOS_POSTGRES_BIN"); bin != "" {
+		return bin, ""
 	}
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	// Whoever runs the tests alone need not have built it; `make unit` has, and must not pass over this check.
+	missing := t.Skipf
+	if os.Getenv("EPHEMOS_REQUIRE_PROGRAMS") != "" {
+		missing = t.Fatalf
+	}
+	built, err := toolchain.Lookup(t.Context(), toolchain.Options{Progress: io.Discard})
+	if err != nil {
+		missing("EPHEMOS_POSTGRES_BIN is not set and the toolchain cannot be looked up: %v", err)
+	}
+	root, err := built.RootFS("postgres-server")
+	if err != nil {
+		missing("EPHEMOS_POSTGRES_BIN is not set and the toolchain has not built postgres-server: %v", err)
+	}
+	// Postgres finds what else it has beside its programs.
+	for _, folder := range []string{"usr/lib/postgresql", "usr/share/postgresql"} {
+		require.NoError(t, os.CopyFS(filepath.Join(dir, folder), os.DirFS(filepath.Join(root, folder))))
+	}
+	libraries = filepath.Join(dir, "libraries")
+	require.NoError(t, os.Mkdir(libraries, 0o755))
+	found, err := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu/*.so.*"))
 	require.NoError(t, err)
-	if len(found) == 0 {
-		t.Skip("EPHEMOS_POSTGRES_BIN is not set and there is no Postgres in /usr/lib/postgresql")
+	for _, library := range found {
+		name := filepath.Base(library)
+		// The C library is the machine's, which belongs to its loader; LLVM is large and only for queries longer than these.
+		if strings.HasPrefix(name, "libLLVM") || cLibrary.MatchString(name) {
+			continue
+		}
+		content, err := os.ReadFile(library)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(libraries, name), content, 0o755))
 	}
-	return filepath.Dir(slices.Max(found))
+	found, err = filepath.Glob(filepath.Join(dir, "usr/lib/postgresql/*/bin/initdb"))
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	return filepath.Dir(found[0]), libraries
 }
+
+var cLibrary = regexp.MustCompile(`^(ld-linux.*|lib(c|m|dl|rt|pthread|resolv|util|anl|nsl|nss_.*|thread_db|BrokenLocale|mvec))\.so\.`)
 
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	bin := programs(t)
 	dir, err := os.MkdirTemp("", "dbsetup")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	bin, libraries := programs(t, dir)
 	// Postgres does not run as root.
 	var user *syscall.SysProcAttr
 	if os.Geteuid() == 0 {
@@ -63,6 +98,9 @@ func startPostgres(t *testing.T) *postgres {
 	command := func(program string, args ...string) *exec.Cmd {
 		cmd := exec.Command(filepath.Join(bin, program), args...)
 		cmd.Dir, cmd.SysProcAttr = dir, user
+		if libraries != "" {
+			cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraries)
+		}
 		return cmd
 	}
 	data := filepath.Join(dir, "data")
